@@ -1,6 +1,7 @@
 //! The event log of gush: every event is appended once, gets a position, and is read from there.
 //!
 //! The crate knows nothing of HTTP and nothing of subscribers.
+#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 // Where an event stands, and the id that says so.
@@ -17,4 +18,4 @@ pub use log::{
     AppendError, AppendErrorKind, Appended, Bounds, Flow, Located, Log, ReadEnd, ReadError,
     ReadLimit, Reply, Tail,
 };
-pub use position::{Epoch, Offset, Position};
+pub use position::{Epoch, GENERATED_ID_BYTES, Offset, Position};
