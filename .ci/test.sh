@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Every test there is, in the order in which a failure is cheapest to find.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. .ci/steps.sh
+
+export CARGO_TERM_PROGRESS_WHEN=never
+target=${CARGO_TARGET_DIR:-target}
+
+rust_tests() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --workspace --locked --no-fail-fast &&
+            cargo test --workspace --locked --doc
+    else
+        note "cargo-nextest is not installed: using cargo test"
+        cargo test --workspace --locked --no-fail-fast
+    fi
+}
+
+step "what the tests need" .ci/setup.sh test
+step "build" cargo build --workspace --all-targets --locked
+step "Rust tests" rust_tests
+step "browser: publish, resume, restart, in Chromium" env GUSH_BIN="$target/debug/gush" node conformance/browser/run.mjs
+step "clients: EventSource libraries and tools" env GUSH_BIN="$target/debug/gush" conformance/clients/run.sh
+times "tests passed"
