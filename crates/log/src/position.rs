@@ -110,18 +110,19 @@ impl Position {
                 b'a'..=b'f' => byte - b'a' + 10,
                 _ => return None,
             };
-            bits = bits << 4 | u128::from(digit);
+            bits = (bits << 4) | u128::from(digit);
         }
         let version = (bits >> 76) & 0xf;
         let variant = (bits >> 62) & 0b11;
         if version != 8 || variant != 0b10 {
             return None;
         }
-        let time = (bits >> 80) as u64;
-        let random = ((bits >> 64) & 0xfff) as u64;
+        let [high_half, low_half] = [bits >> 64, bits & u128::from(u64::MAX)]
+            .map(|half| u64::try_from(half).expect("half of 128 bits"));
+        let (time, random) = (high_half >> 16, high_half & 0xfff);
         Some(Self {
-            epoch: Epoch::from_u64(time << 12 | random),
-            offset: Offset::from_u64((bits & u128::from(Offset::MAX)) as u64),
+            epoch: Epoch::from_u64((time << 12) | random),
+            offset: Offset::from_u64(low_half),
         })
     }
 }

@@ -193,16 +193,35 @@ mod tests {
             let c = char::from_u32(code).expect("below the surrogates");
             for text in [format!("{c}a"), format!("a{c}"), format!("a{c}b")] {
                 assert_eq!(EventId::parse(&text), Err(FieldError::Control), "{text:?}");
-                assert_eq!(EventType::parse(&text), Err(FieldError::Control), "{text:?}");
+                assert_eq!(
+                    EventType::parse(&text),
+                    Err(FieldError::Control),
+                    "{text:?}"
+                );
             }
         }
     }
 
     #[test]
     fn format_characters_are_refused() {
-        for c in ['\u{ad}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{feff}', '\u{e0041}'] {
-            assert_eq!(EventId::parse(&format!("a{c}")), Err(FieldError::Format), "{c:?}");
-            assert_eq!(EventType::parse(&format!("a{c}")), Err(FieldError::Format), "{c:?}");
+        for c in [
+            '\u{ad}',
+            '\u{200b}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            assert_eq!(
+                EventId::parse(&format!("a{c}")),
+                Err(FieldError::Format),
+                "{c:?}"
+            );
+            assert_eq!(
+                EventType::parse(&format!("a{c}")),
+                Err(FieldError::Format),
+                "{c:?}"
+            );
         }
         assert!(EventId::parse("Zürich ✓ 東京 🦀").is_ok());
     }
@@ -221,8 +240,14 @@ mod tests {
     fn the_bound_is_inclusive_and_counts_bytes() {
         let most = "x".repeat(EventId::BYTES_MAX);
         assert!(EventId::parse(&most).is_ok());
-        assert_eq!(EventId::parse(&format!("{most}x")), Err(FieldError::TooLong));
-        assert_eq!(EventType::parse(&format!("{most}x")), Err(FieldError::TooLong));
+        assert_eq!(
+            EventId::parse(&format!("{most}x")),
+            Err(FieldError::TooLong)
+        );
+        assert_eq!(
+            EventType::parse(&format!("{most}x")),
+            Err(FieldError::TooLong)
+        );
         assert_eq!(EventId::parse(&"é".repeat(513)), Err(FieldError::TooLong));
     }
 }

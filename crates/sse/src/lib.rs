@@ -5,4 +5,12 @@
 // Texts that may stand in an `id` or `event` field, checked once at the border.
 mod field;
 
+// Events to bytes.
+mod encode;
+
+// Bytes to events.
+mod parser;
+
+pub use encode::{EventFields, HEARTBEAT, encode_event, encode_retry, encoded_len};
 pub use field::{EventId, EventType, FieldError};
+pub use parser::{Item, ParseError, ParsedEvent, Parser};
