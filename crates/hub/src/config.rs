@@ -1,8 +1,11 @@
-//! Typed settings, checked against each other once. The only place with defaults is the table in `options.rs`.
+//! Typed settings, checked against each other once. The only place with defaults is the table in
+//! `options.rs`.
 //!
-//! [`Settings::load`] merges the sources (flag, then `GUSH_…`, then `MERCURE_…`, then the file, then the default),
-//! remembers which source set each key, and refuses with every problem it found, each with its place and its cure.
+//! [`Settings::load`] merges the sources (flag, then `GUSH_…`, then `MERCURE_…`, then the file,
+//! then the default), remembers which source set each key, and refuses with every problem it found,
+//! each with its place and its cure.
 
+mod check;
 mod error;
 mod file;
 mod load;
@@ -15,8 +18,8 @@ use std::time::Duration;
 use crate::options::OPTIONS;
 use crate::secret::Secret;
 
-pub use error::{ConfigError, Problem};
-pub use load::{EffectiveOption, Loaded, Origin, Sources, reload_changes};
+pub use error::{ConfigError, Origin, Problem};
+pub use load::{EffectiveOption, Environment, Loaded, Sources, reload_changes};
 pub use units::{parse_bytes, parse_duration, show_bytes, show_duration};
 
 /// Where events are kept.
@@ -63,7 +66,8 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Every setting of `gush serve`, typed. Names, defaults, ranges and reasons: [`OPTIONS`], one record per field.
+/// Every setting of `gush serve`, typed. Names, defaults, ranges and reasons: [`OPTIONS`], one
+/// record per field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Public listeners; never empty.
@@ -115,7 +119,8 @@ pub struct Settings {
 
     /// Silence after which a heartbeat is written; zero = no heartbeats.
     pub heartbeat: Duration,
-    /// Middle of the delay told to subscribers with `retry:`; each gets its own within ±50 %. Zero = not sent.
+    /// Middle of the delay told to subscribers with `retry:`; each gets its own within ±50 %. Zero
+    /// = not sent.
     pub retry: Duration,
     /// A subscriber whose socket takes no byte for this long is closed.
     pub write_timeout: Duration,
@@ -146,3 +151,6 @@ pub struct Settings {
     /// Development mode: a kept random key, anonymous and subscriptions on.
     pub dev: bool,
 }
+
+#[cfg(test)]
+mod tests;

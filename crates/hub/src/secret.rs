@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// A key or token as the operator gave it. `Debug` and `Display` say `(hidden)`; the text itself comes out only
-/// through [`Secret::expose`], so a search for that word finds every place that reads one.
+/// A key or token as the operator gave it. `Debug` and `Display` say `(hidden)`; the text itself
+/// comes out only through [`Secret::expose`], so a search for that word finds every place that
+/// reads one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
