@@ -1,0 +1,181 @@
+//! Topics, and the matchers that subscribers and tokens hold against them.
+//!
+//! A matcher is `*`, a plain text, or an RFC 6570 template. Nothing is normalised: `a%2Fb` and
+//! `a/b` are two topics. A malformed template is a plain text, as in the reference hub.
+
+use std::fmt;
+use std::sync::Arc;
+
+// The path is spelled out so that the fuzz targets can include this file from elsewhere.
+#[path = "topic/template.rs"]
+mod template;
+
+use template::{Template, TemplateError};
+
+#[cfg(test)]
+#[path = "topic/tests.rs"]
+mod tests;
+
+/// The longest topic and the longest matcher, in bytes. The figure of the 1.0 draft; the 0.x
+/// reference has none.
+pub const TOPIC_BYTES_MAX: usize = 4096;
+
+/// The most expressions a template may hold. Matching costs topic bytes times expressions, so
+/// this bounds one match to some hundred microseconds; templates seen in the field hold one to
+/// five.
+pub const MATCHER_EXPRESSIONS_MAX: usize = 64;
+
+/// Why a text cannot be a topic or a matcher. `Display` is meant for the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicError {
+    /// No bytes at all.
+    Empty,
+    /// More than [`TOPIC_BYTES_MAX`] bytes.
+    TooLong,
+    /// A control character (Unicode category Cc, so also DEL and U+0080 to U+009F).
+    Control,
+    /// A template with more than [`MATCHER_EXPRESSIONS_MAX`] expressions.
+    TooManyExpressions,
+}
+
+impl fmt::Display for TopicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a topic is empty"),
+            Self::TooLong => write!(f, "a topic is longer than {TOPIC_BYTES_MAX} bytes"),
+            Self::Control => f.write_str("a topic holds a control character"),
+            Self::TooManyExpressions => {
+                write!(
+                    f,
+                    "a template holds more than {MATCHER_EXPRESSIONS_MAX} expressions"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for TopicError {}
+
+/// Checks the bounds every topic is held to: not empty, at most [`TOPIC_BYTES_MAX`] bytes, no
+/// control characters. Published topics need nothing else.
+pub fn check_topic(topic: &str) -> Result<(), TopicError> {
+    if topic.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    if topic.len() > TOPIC_BYTES_MAX {
+        return Err(TopicError::TooLong);
+    }
+    if topic.chars().any(char::is_control) {
+        return Err(TopicError::Control);
+    }
+    Ok(())
+}
+
+/// An expression a subscriber or a token gives for topics. Cheap to clone: the text and the
+/// compiled form are shared.
+#[derive(Clone)]
+pub struct Matcher {
+    text: Arc<str>,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Wildcard,
+    Plain,
+    Template(Arc<Template>),
+}
+
+impl Matcher {
+    /// Compiles a matcher. Only the bounds are errors; a text that is not a valid template is a
+    /// plain matcher.
+    pub fn parse(text: &str) -> Result<Self, TopicError> {
+        check_topic(text)?;
+        let kind = if text == "*" {
+            Kind::Wildcard
+        } else if text.contains('{') {
+            match Template::parse(text) {
+                Ok(template) => Kind::Template(Arc::new(template)),
+                Err(TemplateError::TooManyExpressions) => {
+                    return Err(TopicError::TooManyExpressions);
+                }
+                Err(TemplateError::Malformed) => Kind::Plain,
+            }
+        } else {
+            Kind::Plain
+        };
+        Ok(Self {
+            text: Arc::from(text),
+            kind,
+        })
+    }
+
+    /// The text as it was given.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether this is `*`, which matches every topic.
+    #[must_use]
+    pub const fn is_wildcard(&self) -> bool {
+        matches!(self.kind, Kind::Wildcard)
+    }
+
+    /// Whether this is a valid template, so that it can match topics other than its own text.
+    #[must_use]
+    pub const fn is_template(&self) -> bool {
+        matches!(self.kind, Kind::Template(_))
+    }
+
+    /// Whether the topic fits: always for `*`; when it is byte for byte the text; when the text
+    /// is a template and the topic fits that. Linear in the topic's length times the template's
+    /// expressions, without recursion, without allocation for topics of up to
+    /// [`TOPIC_BYTES_MAX`] bytes.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        match &self.kind {
+            Kind::Wildcard => true,
+            Kind::Plain => *self.text == *topic,
+            Kind::Template(template) => template.matches(&self.text, topic) || *self.text == *topic,
+        }
+    }
+
+    /// The text every matching topic starts with: for a template what stands before the first
+    /// expression, for a plain text the whole, for `*` nothing.
+    #[must_use]
+    pub fn literal_prefix(&self) -> &str {
+        match &self.kind {
+            Kind::Wildcard => "",
+            Kind::Plain => &self.text,
+            Kind::Template(template) => template.prefix(&self.text),
+        }
+    }
+
+    /// The text every topic that fits the template ends with: what stands after the last
+    /// expression; for a plain text the whole, for `*` nothing. Prefix and suffix never overlap
+    /// in a topic that fits a template.
+    #[must_use]
+    pub fn literal_suffix(&self) -> &str {
+        match &self.kind {
+            Kind::Wildcard => "",
+            Kind::Plain => &self.text,
+            Kind::Template(template) => template.suffix(&self.text),
+        }
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Matcher").field(&self.text()).finish()
+    }
+}
+
+/// Two matchers are the same when their texts are: the compiled form follows from the text.
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Matcher {}

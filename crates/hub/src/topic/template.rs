@@ -1,0 +1,455 @@
+//! RFC 6570 templates, matched backwards: does a topic look like an expansion of the template?
+//!
+//! The answer follows the reference hub's library, which turns every expression into the regular
+//! expression `(first V (sep V){0,k})?` where `V` is a run, possibly empty, over a class of
+//! characters and `%XX`. We keep that language and drop the regular expression engine: the set of
+//! topic positions reachable after each part is carried from part to part, so the cost is topic
+//! bytes times parts whatever the template, and nothing recurses.
+
+use super::{MATCHER_EXPRESSIONS_MAX, TOPIC_BYTES_MAX};
+
+/// Bits of [`CLASS`]: which classes a byte belongs to.
+const SIMPLE: u8 = 1; // unreserved characters and the comma
+const EQUALS: u8 = 2; // `=`, allowed in named and exploded values on top of SIMPLE
+const RESERVED: u8 = 4; // unreserved and reserved characters
+
+/// For each byte the classes it is in. `%` is in none: it only counts with two hex digits.
+static CLASS: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let unreserved = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+    let mut i = 0;
+    while i < unreserved.len() {
+        table[unreserved[i] as usize] = SIMPLE | RESERVED;
+        i += 1;
+    }
+    let reserved = b"!#$&'()*+,/:;=?@[]";
+    let mut i = 0;
+    while i < reserved.len() {
+        table[reserved[i] as usize] |= RESERVED;
+        i += 1;
+    }
+    table[b',' as usize] |= SIMPLE;
+    table[b'=' as usize] |= EQUALS;
+    table
+}
+
+/// Why a text is not a template we match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TemplateError {
+    /// Not RFC 6570: the caller takes it literally.
+    Malformed,
+    /// Over [`MATCHER_EXPRESSIONS_MAX`].
+    TooManyExpressions,
+}
+
+/// A compiled template. It holds byte ranges of the text it was parsed from, not copies.
+#[derive(Debug)]
+pub(super) struct Template {
+    /// Length of the literal before the first expression, in bytes.
+    prefix_bytes: u16,
+    /// Length of the literal after the last expression, in bytes.
+    suffix_bytes: u16,
+    /// What stands between the two: starts and ends with an expression.
+    parts: Box<[Part]>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Part {
+    /// The bytes `from..to` of the text.
+    Literal {
+        from: u16,
+        to: u16,
+    },
+    Expression(Expression),
+}
+
+/// `(first V (separator V){0,repeats})?`
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Expression {
+    /// The byte that opens a non-empty expansion, if the operator has one.
+    first: Option<u8>,
+    separator: u8,
+    /// How many separators may follow; [`UNLIMITED`] with an exploded variable.
+    repeats: u16,
+    /// Class of the first run.
+    head: u8,
+    /// Class of the runs behind a separator.
+    tail: u8,
+}
+
+const UNLIMITED: u16 = u16::MAX;
+
+impl Template {
+    /// Parses a text of at most [`TOPIC_BYTES_MAX`] bytes that holds at least one `{`.
+    pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
+        debug_assert!(text.len() <= TOPIC_BYTES_MAX, "positions are kept as u16");
+        let mut parts = Vec::new();
+        let mut expressions_count = 0;
+        let mut at = 0;
+        while at < text.len() {
+            let (part, end) = if text.as_bytes()[at] == b'{' {
+                expressions_count += 1;
+                let (expression, end) = parse_expression(text.as_bytes(), at + 1)?;
+                (Part::Expression(expression), end)
+            } else {
+                let end = literal_end(text, at)?;
+                (
+                    Part::Literal {
+                        from: short(at),
+                        to: short(end),
+                    },
+                    end,
+                )
+            };
+            at = end;
+            // `{a}{b}` accepts what `{a}` does; without this a row of them costs for nothing.
+            if !(parts.last() == Some(&part) && part.is_idempotent()) {
+                parts.push(part);
+            }
+        }
+        if expressions_count > MATCHER_EXPRESSIONS_MAX {
+            return Err(TemplateError::TooManyExpressions);
+        }
+        let suffix_bytes = match parts.last() {
+            Some(&Part::Literal { from, to }) => to - from,
+            _ => 0,
+        };
+        if suffix_bytes > 0 {
+            parts.pop();
+        }
+        let prefix_bytes = match parts.first() {
+            Some(&Part::Literal { to, .. }) => to,
+            Some(Part::Expression(_)) => 0,
+            None => return Err(TemplateError::Malformed), // only literals: no template
+        };
+        if prefix_bytes > 0 {
+            parts.remove(0);
+        }
+        Ok(Self {
+            prefix_bytes,
+            suffix_bytes,
+            parts: parts.into_boxed_slice(),
+        })
+    }
+
+    /// The literal before the first expression; `text` is what the template was parsed from.
+    pub(super) fn prefix<'t>(&self, text: &'t str) -> &'t str {
+        &text[..usize::from(self.prefix_bytes)]
+    }
+
+    /// The literal after the last expression; `text` is what the template was parsed from.
+    pub(super) fn suffix<'t>(&self, text: &'t str) -> &'t str {
+        &text[text.len() - usize::from(self.suffix_bytes)..]
+    }
+
+    /// Whether the topic fits; `text` is what the template was parsed from.
+    pub(super) fn matches(&self, text: &str, topic: &str) -> bool {
+        let middle = topic
+            .strip_prefix(self.prefix(text))
+            .and_then(|rest| rest.strip_suffix(self.suffix(text)));
+        let Some(middle) = middle.map(str::as_bytes) else {
+            return false;
+        };
+        match &*self.parts {
+            // The common case needs no position sets.
+            [Part::Expression(expression)] => {
+                let mut is_match = false;
+                expression.run(middle, 0, |at| at == 0, |at| is_match |= at == middle.len());
+                is_match
+            }
+            parts => simulate(parts, text.as_bytes(), middle),
+        }
+    }
+}
+
+impl Part {
+    /// Whether two of these in a row accept what one does: a single run of one class.
+    fn is_idempotent(&self) -> bool {
+        matches!(
+            self,
+            Self::Expression(Expression {
+                first: None,
+                repeats: 0,
+                ..
+            })
+        )
+    }
+}
+
+/// A position in a template's text; [`TOPIC_BYTES_MAX`] fits.
+fn short(at: usize) -> u16 {
+    u16::try_from(at).unwrap_or(u16::MAX)
+}
+
+/// The end of the literal that starts at `at`.
+fn literal_end(text: &str, at: usize) -> Result<usize, TemplateError> {
+    let rest = &text[at..];
+    let end = rest.find('{').map_or(text.len(), |length| at + length);
+    let mut chars = text[at..end].char_indices();
+    while let Some((offset, character)) = chars.next() {
+        if character == '%' {
+            if !is_percent_triplet(&text.as_bytes()[..end], at + offset) {
+                return Err(TemplateError::Malformed);
+            }
+            chars.nth(1); // the two digits
+        } else if !is_literal(character) {
+            return Err(TemplateError::Malformed);
+        }
+    }
+    Ok(end)
+}
+
+/// RFC 6570 section 2.1 without `%`. The upper ranges are ucschar and iprivate of RFC 3987.
+fn is_literal(character: char) -> bool {
+    match character {
+        '"' | '%' | '\'' | '<' | '>' | '\\' | '^' | '`' | '{'..='}' => false,
+        '!'..='~' | '\u{A0}'..='\u{FDCF}' | '\u{FDF0}'..='\u{FFEF}' => true,
+        '\u{10000}'..='\u{DFFFF}' | '\u{E1000}'.. => u32::from(character) & 0xFFFE != 0xFFFE,
+        _ => false,
+    }
+}
+
+/// Whether `%` and two hex digits stand at `at`.
+fn is_percent_triplet(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes.get(at..at + 3), Some([b'%', high, low])
+        if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+}
+
+/// Parses from behind the `{` to behind the `}`.
+fn parse_expression(bytes: &[u8], mut at: usize) -> Result<(Expression, usize), TemplateError> {
+    let byte = *bytes.get(at).ok_or(TemplateError::Malformed)?;
+    let (first, separator, class, is_named) = match byte {
+        b'+' => (None, b',', RESERVED, false),
+        b'#' => (Some(b'#'), b',', RESERVED, false),
+        b'.' => (Some(b'.'), b'.', SIMPLE, false),
+        b'/' => (Some(b'/'), b'/', SIMPLE, false),
+        b';' => (Some(b';'), b';', SIMPLE, true),
+        b'?' => (Some(b'?'), b'&', SIMPLE, true),
+        b'&' => (Some(b'&'), b'&', SIMPLE, true),
+        b'=' | b',' | b'!' | b'@' | b'|' => return Err(TemplateError::Malformed),
+        _ => (None, b',', SIMPLE, false),
+    };
+    if first.is_some() || byte == b'+' {
+        at += 1;
+    }
+    let mut variables_count: u16 = 0;
+    let (mut is_first_exploded, mut is_any_exploded) = (false, false);
+    loop {
+        let (is_exploded, end) = parse_variable(bytes, at)?;
+        is_first_exploded |= is_exploded && variables_count == 0;
+        is_any_exploded |= is_exploded;
+        variables_count += 1;
+        at = end + 1;
+        match bytes.get(end) {
+            Some(b',') => {}
+            Some(b'}') => break,
+            _ => return Err(TemplateError::Malformed),
+        }
+    }
+    // The reserved class holds `=` anyway.
+    let with_equals = |is_allowed: bool| class | if is_allowed { EQUALS } else { 0 };
+    let expression = Expression {
+        first,
+        separator,
+        repeats: if is_any_exploded {
+            UNLIMITED
+        } else {
+            variables_count - 1
+        },
+        head: with_equals(is_named || is_first_exploded),
+        tail: with_equals(is_named || is_any_exploded),
+    };
+    Ok((expression, at))
+}
+
+/// Parses a variable's name and modifier; says whether it is exploded, and where it ends. The
+/// name may be empty. A prefix length (`:3`) is parsed and, as in the reference, not enforced.
+fn parse_variable(bytes: &[u8], mut at: usize) -> Result<(bool, usize), TemplateError> {
+    loop {
+        match bytes.get(at) {
+            Some(b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.') => at += 1,
+            Some(b'%') if is_percent_triplet(bytes, at) => at += 3,
+            Some(b'*') => return Ok((true, at + 1)),
+            Some(b':') => {
+                let digits = bytes[at + 1..]
+                    .iter()
+                    .take_while(|byte| byte.is_ascii_digit());
+                let digits_count = digits.count();
+                if !(1..=4).contains(&digits_count) || bytes[at + 1] == b'0' {
+                    return Err(TemplateError::Malformed);
+                }
+                return Ok((false, at + 1 + digits_count));
+            }
+            // A wrong byte is found by the caller, which expects `,` or `}` here.
+            _ => return Ok((false, at)),
+        }
+    }
+}
+
+/// How far an expansion has come at one position of the topic. Of all ways to get there only
+/// those with the fewest separators matter: whatever the others can still reach, these can.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// In the first run.
+    is_head: bool,
+    /// In a later run, after this many separators; [`Progress::NOT`]: not there.
+    separators: u16,
+}
+
+impl Progress {
+    const NOT: u16 = u16::MAX;
+    const NONE: Self = Self {
+        is_head: false,
+        separators: Self::NOT,
+    };
+
+    fn is_alive(self) -> bool {
+        self.is_head || self.separators != Self::NOT
+    }
+
+    fn join(&mut self, other: Self) {
+        self.is_head |= other.is_head;
+        self.separators = self.separators.min(other.separators);
+    }
+}
+
+impl Expression {
+    /// Walks the topic once. `starts` says at which positions the expression may begin, the
+    /// last of them being `last_start`; `ends` is called with each position where it may end.
+    fn run(
+        self,
+        topic: &[u8],
+        last_start: usize,
+        starts: impl Fn(usize) -> bool,
+        mut ends: impl FnMut(usize),
+    ) {
+        // A step reaches one or three bytes ahead, so four places hold all that is pending.
+        let mut window = [Progress::NONE; 4];
+        let mut horizon = last_start;
+        let mut at = 0;
+        while at <= horizon {
+            let mut here = std::mem::replace(&mut window[at & 3], Progress::NONE);
+            let byte = topic.get(at).copied();
+            let is_start = starts(at);
+            if is_start {
+                match self.first {
+                    None => here.is_head = true,
+                    Some(first) if byte == Some(first) => {
+                        window[(at + 1) & 3].is_head = true;
+                        horizon = horizon.max(at + 1);
+                    }
+                    Some(_) => {}
+                }
+            }
+            let is_alive = here.is_alive();
+            if is_start || is_alive {
+                ends(at);
+            }
+            if let (true, Some(byte)) = (is_alive, byte) {
+                let (next, length) = self.step(here, byte, topic, at);
+                if next.is_alive() {
+                    window[(at + length) & 3].join(next);
+                    horizon = horizon.max(at + length);
+                }
+            }
+            at += 1;
+        }
+    }
+
+    /// What one byte, or one `%XX`, makes of the progress, and how many bytes that takes.
+    fn step(self, here: Progress, byte: u8, topic: &[u8], at: usize) -> (Progress, usize) {
+        if byte == b'%' {
+            // In every class, and never a separator.
+            let next = if is_percent_triplet(topic, at) {
+                here
+            } else {
+                Progress::NONE
+            };
+            return (next, 3);
+        }
+        let class = CLASS[usize::from(byte)];
+        let mut next = Progress::NONE;
+        if here.is_head && class & self.head != 0 {
+            next.is_head = true;
+        }
+        if here.separators != Progress::NOT && class & self.tail != 0 {
+            next.separators = here.separators;
+        }
+        if byte == self.separator {
+            let used = if here.is_head { 0 } else { here.separators };
+            if self.repeats == UNLIMITED {
+                next.separators = 1;
+            } else if used < self.repeats {
+                next.separators = next.separators.min(used + 1);
+            }
+        }
+        (next, 1)
+    }
+}
+
+/// One bit for each position of the longest topic, the end included.
+const WORDS: usize = TOPIC_BYTES_MAX / 64 + 1;
+
+/// Carries the set of reachable positions through the parts.
+fn simulate(parts: &[Part], text: &[u8], topic: &[u8]) -> bool {
+    let words = topic.len() / 64 + 1;
+    let mut on_stack = [0; 2 * WORDS];
+    let mut on_heap = Vec::new(); // request targets can be longer than topics
+    let space: &mut [u64] = if words <= WORDS {
+        &mut on_stack[..2 * words]
+    } else {
+        on_heap.resize(2 * words, 0);
+        &mut on_heap
+    };
+    let (mut from, mut to) = space.split_at_mut(words);
+    from[0] = 1;
+    for part in parts {
+        let Some(last) = last_position(from) else {
+            return false;
+        };
+        to.fill(0);
+        match part {
+            Part::Literal {
+                from: start,
+                to: end,
+            } => {
+                let literal = &text[usize::from(*start)..usize::from(*end)];
+                for at in positions(from) {
+                    if topic[at..].starts_with(literal) {
+                        insert(to, at + literal.len());
+                    }
+                }
+            }
+            Part::Expression(expression) => {
+                expression.run(topic, last, |at| contains(from, at), |at| insert(to, at));
+            }
+        }
+        std::mem::swap(&mut from, &mut to);
+    }
+    contains(from, topic.len())
+}
+
+fn insert(set: &mut [u64], at: usize) {
+    set[at / 64] |= 1 << (at % 64);
+}
+
+fn contains(set: &[u64], at: usize) -> bool {
+    set[at / 64] & (1 << (at % 64)) != 0
+}
+
+fn last_position(set: &[u64]) -> Option<usize> {
+    let word = set.iter().rposition(|&word| word != 0)?;
+    Some(word * 64 + 63 - set[word].leading_zeros() as usize)
+}
+
+fn positions(set: &[u64]) -> impl Iterator<Item = usize> {
+    set.iter().enumerate().flat_map(|(index, &word)| {
+        std::iter::successors((word != 0).then_some(word), |&word| {
+            let rest = word & (word - 1);
+            (rest != 0).then_some(rest)
+        })
+        .map(move |word| index * 64 + word.trailing_zeros() as usize)
+    })
+}
