@@ -110,7 +110,7 @@ pub enum TopicsRef<'a> {
 
 impl<'a> TopicsRef<'a> {
     /// The topics in the order they were published in. Allocates nothing.
-    pub fn iter(self) -> impl Iterator<Item = &'a str> {
+    pub fn iter(self) -> impl Iterator<Item = &'a str> + Clone {
         let (owned, mut packed): (&[Box<str>], &[u8]) = match self {
             Self::Owned(topics) => (topics, &[]),
             Self::Packed(bytes) => (&[], bytes),

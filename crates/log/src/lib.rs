@@ -13,9 +13,17 @@ mod event;
 // The trait every backend fulfils.
 mod log;
 
+// The backend that forgets.
+mod memory;
+
+// The hash of ids, and locks: used by both backends.
+mod hash;
+mod lock;
+
 pub use event::{Draft, Event, RecordRef, TopicsRef};
 pub use log::{
     AppendError, AppendErrorKind, Appended, Bounds, Flow, Located, Log, ReadEnd, ReadError,
     ReadLimit, Reply, Tail,
 };
+pub use memory::{MemoryConfig, MemoryLog};
 pub use position::{Epoch, GENERATED_ID_BYTES, Offset, Position};

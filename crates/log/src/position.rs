@@ -96,7 +96,9 @@ impl Position {
         if hex.len() != 36 {
             return None;
         }
-        let mut bits: u128 = 0;
+        // The high half holds the epoch, the low one the offset.
+        let mut halves = [0_u64; 2];
+        let mut digits = 0;
         for (index, byte) in hex.iter().enumerate() {
             if matches!(index, 8 | 13 | 18 | 23) {
                 if *byte != b'-' {
@@ -110,19 +112,18 @@ impl Position {
                 b'a'..=b'f' => byte - b'a' + 10,
                 _ => return None,
             };
-            bits = (bits << 4) | u128::from(digit);
+            halves[digits / 16] = (halves[digits / 16] << 4) | u64::from(digit);
+            digits += 1;
         }
-        let version = (bits >> 76) & 0xf;
-        let variant = (bits >> 62) & 0b11;
+        let [high, low] = halves;
+        let version = (high >> 12) & 0xf;
+        let variant = low >> 62;
         if version != 8 || variant != 0b10 {
             return None;
         }
-        let [high_half, low_half] = [bits >> 64, bits & u128::from(u64::MAX)]
-            .map(|half| u64::try_from(half).expect("half of 128 bits"));
-        let (time, random) = (high_half >> 16, high_half & 0xfff);
         Some(Self {
-            epoch: Epoch::from_u64((time << 12) | random),
-            offset: Offset::from_u64(low_half),
+            epoch: Epoch::from_u64(((high >> 16) << 12) | (high & 0xfff)),
+            offset: Offset::from_u64(low),
         })
     }
 }
@@ -143,5 +144,61 @@ impl fmt::Display for Position {
             0x8000 | (offset >> 48),
             offset & 0xffff_ffff_ffff,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_generated_id_looks_like_a_version_8_uuid() {
+        let position = Position {
+            epoch: Epoch::from_u64(0x0012_3456_789a_bcde),
+            offset: Offset::from_u64(0x1234_5678_9abc_def0),
+        };
+        assert_eq!(
+            position.to_string(),
+            "urn:uuid:01234567-89ab-8cde-9234-56789abcdef0"
+        );
+        assert_eq!(position.to_string().len(), GENERATED_ID_BYTES);
+    }
+
+    #[test]
+    fn other_texts_are_no_generated_ids() {
+        for text in [
+            "",
+            "urn:uuid:",
+            "01234567-89ab-8cde-9234-56789abcdef0",
+            "urn:uuid:01234567-89AB-8cde-9234-56789abcdef0",
+            "urn:uuid:01234567-89ab-4cde-9234-56789abcdef0",
+            "urn:uuid:01234567-89ab-8cde-4234-56789abcdef0",
+            "urn:uuid:01234567-89ab-8cde-d234-56789abcdef0",
+            "urn:uuid:01234567089ab-8cde-9234-56789abcdef0",
+            "urn:uuid:01234567-89ab-8cde-9234-56789abcdef",
+            "urn:uuid:01234567-89ab-8cde-9234-56789abcdef00",
+            "urn:uuid:01234567-89ab-8cde-9234-56789abcde+0",
+        ] {
+            assert_eq!(Position::parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_names_its_position(epoch in 0..=Epoch::MAX, offset in 0..=Offset::MAX) {
+            let position =
+                Position { epoch: Epoch::from_u64(epoch), offset: Offset::from_u64(offset) };
+            prop_assert_eq!(Position::parse(&position.to_string()), Some(position));
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in ".{0,60}", hex in "[0-9a-f-]{36}") {
+            let _ = Position::parse(&text);
+            let id = format!("urn:uuid:{hex}");
+            if let Some(position) = Position::parse(&id) {
+                prop_assert_eq!(position.to_string(), id);
+            }
+        }
     }
 }

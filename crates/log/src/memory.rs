@@ -1,0 +1,292 @@
+//! A log in memory: what it drops is gone, and so is everything when the process ends.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::SystemTime;
+
+use crate::hash::hash_id;
+use crate::lock::lock;
+use crate::{
+    AppendError, AppendErrorKind, Appended, Bounds, Draft, Epoch, Event, Flow, Located, Log,
+    Offset, Position, ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail,
+};
+
+/// How much a [`MemoryLog`] keeps. At either bound the oldest events are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// Bytes of events kept, inclusive, with what the allocator needs for each (estimated).
+    pub bytes_max: usize,
+    /// Events kept, inclusive; 0 counts as 1.
+    pub events_max: usize,
+}
+
+/// What an event takes besides its texts: the shared allocation, the boxes, the place in the
+/// list. An estimate, on the safe side.
+const EVENT_OVERHEAD_BYTES: usize = 256;
+
+/// How many events a read takes over under one lock.
+const READ_CHUNK_EVENTS: usize = 256;
+
+/// A bounded log in memory.
+///
+/// An append is done on the caller's thread: it takes its place, the tail is told, then the reply
+/// is called. Appends wait for each other for that long, which is why a tail must be quick.
+pub struct MemoryLog {
+    config: MemoryConfig,
+    epoch: Epoch,
+    /// Held from an event's place to the end of the tail's call: calls never overlap and come in
+    /// offset order.
+    order: Mutex<()>,
+    state: Mutex<State>,
+    tail: OnceLock<Arc<dyn Tail>>,
+}
+
+struct State {
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+    next: Offset,
+    /// `(hash of a publisher's id, offset)` of the held events that have one.
+    own_ids: BTreeSet<(u64, u64)>,
+    is_closed: bool,
+}
+
+impl MemoryLog {
+    /// An empty log in a new epoch.
+    #[must_use]
+    pub fn new(config: MemoryConfig) -> Self {
+        let state = State {
+            events: VecDeque::new(),
+            bytes: 0,
+            next: Offset::FIRST,
+            own_ids: BTreeSet::new(),
+            is_closed: false,
+        };
+        Self {
+            config: MemoryConfig {
+                events_max: config.events_max.max(1),
+                ..config
+            },
+            epoch: Epoch::begin(now_ms()),
+            order: Mutex::new(()),
+            state: Mutex::new(state),
+            tail: OnceLock::new(),
+        }
+    }
+
+    fn try_append(&self, draft: Draft) -> Result<Appended, AppendError> {
+        let cost = cost_bytes(&draft);
+        if cost > self.config.bytes_max {
+            let bytes_max = self.config.bytes_max;
+            return Err(AppendError {
+                kind: AppendErrorKind::TooLarge,
+                detail: format!("{cost} bytes, the memory log takes {bytes_max}"),
+            });
+        }
+        let _in_order = lock(&self.order);
+        let event = {
+            let mut state = lock(&self.state);
+            if state.is_closed {
+                return Err(closed());
+            }
+            let position = Position {
+                epoch: self.epoch,
+                offset: state.next,
+            };
+            let event = Arc::new(Event {
+                position,
+                time_ms: now_ms(),
+                draft,
+            });
+            state.push(Arc::clone(&event), cost, self.config);
+            event
+        };
+        if let Some(tail) = self.tail.get() {
+            tail.committed(std::slice::from_ref(&event));
+        }
+        Ok(Appended {
+            position: event.position,
+            id: event.id().into(),
+        })
+    }
+}
+
+impl State {
+    fn push(&mut self, event: Arc<Event>, cost: usize, config: MemoryConfig) {
+        if let Some(id) = &event.draft.id {
+            self.own_ids
+                .insert((hash_id(id.as_str()), self.next.as_u64()));
+        }
+        self.next = self.next.plus(1);
+        self.bytes += cost;
+        self.events.push_back(event);
+        while self.bytes > config.bytes_max || self.events.len() > config.events_max {
+            let Some(oldest) = self.events.pop_front() else {
+                return;
+            };
+            self.bytes -= cost_bytes(&oldest.draft);
+            if let Some(id) = &oldest.draft.id {
+                self.own_ids
+                    .remove(&(hash_id(id.as_str()), oldest.position.offset.as_u64()));
+            }
+        }
+    }
+
+    fn first(&self) -> Offset {
+        self.events
+            .front()
+            .map_or(self.next, |event| event.position.offset)
+    }
+
+    fn find_own(&self, id: &str) -> Option<Offset> {
+        let hash = hash_id(id);
+        let first = self.first();
+        self.own_ids
+            .range((hash, 0)..=(hash, u64::MAX))
+            .map(|(_, offset)| Offset::from_u64(*offset))
+            .find(|offset| {
+                let index = usize::try_from(offset.since(first)).unwrap_or(usize::MAX);
+                let event = self.events.get(index);
+                event
+                    .and_then(|event| event.draft.id.as_ref())
+                    .is_some_and(|own| own.as_str() == id)
+            })
+    }
+
+    /// Takes over up to `count` events from `from` on; what was dropped before it is counted.
+    fn take(&self, from: Offset, count: usize, chunk: &mut Vec<Arc<Event>>) -> u64 {
+        let first = self.first();
+        let start = usize::try_from(from.since(first)).unwrap_or(usize::MAX);
+        chunk.extend(self.events.iter().skip(start).take(count).cloned());
+        first.since(from)
+    }
+}
+
+impl Log for MemoryLog {
+    fn append(&self, draft: Draft, reply: Reply) {
+        // Outside every lock, for a reply may append again.
+        let outcome = self.try_append(draft);
+        reply(outcome);
+    }
+
+    fn set_tail(&self, tail: Arc<dyn Tail>) {
+        // A second tail is a fault of the caller; the first one stays.
+        let _ = self.tail.set(tail);
+    }
+
+    fn bounds(&self) -> Bounds {
+        let state = lock(&self.state);
+        Bounds {
+            epoch: self.epoch,
+            first: state.first(),
+            next: state.next,
+            last_id: state.events.back().map(|event| event.id().into()),
+        }
+    }
+
+    fn locate(&self, id: &str) -> Located {
+        let state = lock(&self.state);
+        if let Some(Position { epoch, offset }) = Position::parse(id)
+            && epoch == self.epoch
+        {
+            let is_known = (Offset::FIRST..state.next).contains(&offset);
+            return match offset.plus(1) {
+                after if is_known && after >= state.first() => Located::After(after),
+                _ => Located::Unknown,
+            };
+        }
+        // Nothing here blocks, so that a search on another thread is never needed.
+        state
+            .find_own(id)
+            .map_or(Located::Unknown, |offset| Located::After(offset.plus(1)))
+    }
+
+    fn search(&self, id: &str) -> Result<Option<Offset>, ReadError> {
+        Ok(lock(&self.state).find_own(id).map(|offset| offset.plus(1)))
+    }
+
+    fn read(
+        &self,
+        from: Offset,
+        limit: ReadLimit,
+        visit: &mut dyn FnMut(RecordRef<'_>) -> Flow,
+    ) -> Result<ReadEnd, ReadError> {
+        let mut end = ReadEnd {
+            next: from,
+            lost: 0,
+        };
+        let mut chunk: Vec<Arc<Event>> = Vec::new();
+        let mut events_left = limit.events_max.max(1);
+        let mut bytes = 0;
+        while events_left > 0 {
+            chunk.clear();
+            let count = events_left.min(READ_CHUNK_EVENTS);
+            let lost = lock(&self.state).take(end.next, count, &mut chunk);
+            end.lost += lost;
+            end.next = end.next.plus(lost);
+            if chunk.is_empty() {
+                break;
+            }
+            for event in &chunk {
+                let flow = visit(event.as_record());
+                if flow == Flow::StopBefore {
+                    return Ok(end);
+                }
+                end.next = event.position.offset.plus(1);
+                events_left -= 1;
+                bytes += text_bytes(&event.draft);
+                if flow == Flow::Stop || bytes >= limit.bytes_max {
+                    return Ok(end);
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    fn writable(&self) -> Result<(), String> {
+        if lock(&self.state).is_closed {
+            Err("the memory log is closed".into())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn close(&self) -> Result<(), AppendError> {
+        // After the append that is under way, if any.
+        let _in_order = lock(&self.order);
+        lock(&self.state).is_closed = true;
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let MemoryConfig {
+            bytes_max,
+            events_max,
+        } = self.config;
+        format!("memory, at most {events_max} events or {bytes_max} bytes, lost at exit")
+    }
+}
+
+fn closed() -> AppendError {
+    AppendError {
+        kind: AppendErrorKind::Closed,
+        detail: "the memory log is closed".into(),
+    }
+}
+
+fn text_bytes(draft: &Draft) -> usize {
+    let topics: usize = draft.topics.iter().map(|topic| topic.len()).sum();
+    let id = draft.id.as_ref().map_or(0, |id| id.as_str().len());
+    let kind = draft.kind.as_ref().map_or(0, |kind| kind.as_str().len());
+    topics + id + kind + draft.data.len()
+}
+
+fn cost_bytes(draft: &Draft) -> usize {
+    text_bytes(draft) + draft.topics.len() * size_of::<Box<str>>() + EVENT_OVERHEAD_BYTES
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
