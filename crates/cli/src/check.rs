@@ -1,0 +1,122 @@
+//! `gush check`: validates a configuration and prints what is in effect.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use gush_hub::config::{EffectiveOption, Settings};
+use serde_json::json;
+
+use crate::arguments::{add_options, sources, unread_variables};
+use crate::failure::{Failure, note, print};
+
+const EXAMPLES: &str = "\
+Examples:
+  gush check --config gush.toml          what gush serve --config gush.toml would run with
+  gush check --config gush.toml --json   the same for a program
+  GUSH_HEARTBEAT=25 gush check           says what is wrong, exit code 1";
+
+pub(crate) fn command() -> Command {
+    let json = Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print one JSON object: options (key, value, source) and warnings")
+        .help_heading("Output");
+    add_options(Command::new("check"))
+        .about("Validate a configuration and print the effective one, secrets hidden")
+        .long_about(
+            "Validate a configuration and print the effective one, secrets hidden.\n\n\
+             Takes the options of `gush serve`, reads the same file and the same environment, \
+             prints each option with its value and where the value came from, and exits with 1 \
+             when something is wrong. Starts nothing and opens no listener.",
+        )
+        .after_help(EXAMPLES)
+        .arg(json)
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let loaded = Settings::load(&sources(matches)).map_err(Failure::failed)?;
+    let mut warnings =
+        unread_variables(std::env::vars_os().filter_map(|(n, _)| n.into_string().ok()));
+    warnings.extend(loaded.settings.warnings());
+    let options = loaded.effective();
+    if matches.get_flag("json") {
+        let rows = options.iter().map(
+            |option| json!({ "key": option.key, "value": option.value, "source": option.source }),
+        );
+        let rows: Vec<_> = rows.collect();
+        return print(&json!({ "options": rows, "warnings": warnings }).to_string());
+    }
+    print(&listing(&options))?;
+    for warning in warnings {
+        note(&format!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+/// Three columns: key, value, source; groups apart.
+fn listing(options: &[EffectiveOption]) -> String {
+    let shown = |option: &EffectiveOption| match option.value.as_str() {
+        "" => "(not set)".to_owned(),
+        value => value.to_owned(),
+    };
+    let values: Vec<String> = options.iter().map(shown).collect();
+    let key_width = options
+        .iter()
+        .map(|option| option.key.len())
+        .max()
+        .unwrap_or_default();
+    let value_width = values
+        .iter()
+        .map(String::len)
+        .max()
+        .unwrap_or_default()
+        .min(40);
+    let mut lines = vec![];
+    let mut group = None;
+    for (option, value) in options.iter().zip(&values) {
+        if group.replace(option.group) != Some(option.group) {
+            if !lines.is_empty() {
+                lines.push(String::new());
+            }
+            lines.push(format!("# {}", option.group.title()));
+        }
+        let key = option.key;
+        lines.push(format!(
+            "{key:key_width$}  {value:value_width$}  {}",
+            option.source
+        ));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listing;
+    use gush_hub::config::{Settings, Sources};
+
+    #[test]
+    fn the_listing_has_a_line_per_option_and_no_secret() {
+        let mut sources = Sources::none();
+        sources.flags = vec![("publisher_key", vec!["hunter2".into()])];
+        let text = listing(&Settings::load(&sources).unwrap().effective());
+        assert!(!text.contains("hunter2"));
+        let line = |key: &str| {
+            text.lines()
+                .find(|l| l.starts_with(key))
+                .unwrap()
+                .to_owned()
+        };
+        let words = |line: String| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(line("heartbeat ")), ["heartbeat", "25s", "default"]);
+        assert_eq!(
+            words(line("publisher_key ")),
+            ["publisher_key", "(set,", "hidden)", "--publisher-key"]
+        );
+        assert_eq!(
+            words(line("tls_cert ")),
+            ["tls_cert", "(not", "set)", "default"]
+        );
+    }
+}

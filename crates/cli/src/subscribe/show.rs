@@ -1,0 +1,100 @@
+//! Events on stdout.
+
+use gush_sse::ParsedEvent;
+use serde_json::json;
+
+use crate::failure::{Failure, print};
+
+/// Prints events and counts them.
+pub(super) struct Printer {
+    as_json: bool,
+    count_max: Option<u64>,
+    printed: u64,
+}
+
+impl Printer {
+    pub(super) fn new(as_json: bool, count_max: Option<u64>) -> Self {
+        Self {
+            as_json,
+            count_max,
+            printed: 0,
+        }
+    }
+
+    /// Events so far.
+    pub(super) fn printed(&self) -> u64 {
+        self.printed
+    }
+
+    /// Prints one event; `true` when it was the last one wanted.
+    pub(super) fn event(&mut self, event: &ParsedEvent) -> Result<bool, Failure> {
+        print(&if self.as_json {
+            json_line(event)
+        } else {
+            text_block(event)
+        })?;
+        self.printed += 1;
+        Ok(self.count_max == Some(self.printed))
+    }
+}
+
+fn json_line(event: &ParsedEvent) -> String {
+    json!({ "id": event.id, "type": event.kind, "data": event.data }).to_string()
+}
+
+/// Id and type, the data's lines, an empty line. Control characters are shown, not sent to the
+/// terminal.
+fn text_block(event: &ParsedEvent) -> String {
+    let mut block = format!(
+        "id: {}\ntype: {}\n",
+        visible(&event.id),
+        visible(&event.kind)
+    );
+    for line in event.data.split('\n') {
+        block.push_str("data: ");
+        block.push_str(&visible(line));
+        block.push('\n');
+    }
+    block
+}
+
+fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(data: &str) -> ParsedEvent {
+        ParsedEvent {
+            id: "7".into(),
+            kind: "message".into(),
+            data: data.into(),
+        }
+    }
+
+    #[test]
+    fn text_shows_each_line_and_no_control_character() {
+        assert_eq!(
+            text_block(&event("a\nb\x1b[2J")),
+            "id: 7\ntype: message\ndata: a\ndata: b\\u{1b}[2J\n"
+        );
+    }
+
+    #[test]
+    fn json_is_one_line() {
+        let line = json_line(&event("a\nb"));
+        assert!(!line.contains('\n'));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["data"], "a\nb");
+    }
+}
