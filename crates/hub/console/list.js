@@ -1,0 +1,224 @@
+// The list of events: newest first, bounded, with pause, clear and filter. Text from events goes
+// into the page as text nodes only, never as markup.
+
+/** Rows kept. Older ones leave; the stream itself is not affected. */
+export const ROWS_MAX = 500;
+// Characters of one event's data that are drawn; the rest stays with the hub.
+const DATA_SHOWN = 20000;
+// JSON that fits in this many characters stays on one line.
+const ONE_LINE = 76;
+// Rows are drawn in batches, so that a replay of thousands does not stall the page.
+const DRAW_EVERY_MS = 40;
+
+const two = (number) => String(number).padStart(2, '0');
+
+/** `14:02:19`, in the reader's own time zone. */
+export const clock = (at) => {
+  const date = new Date(at);
+  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+};
+
+/** `8 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`: the two largest units that matter. */
+export const span = (ms) => {
+  const s = Math.max(0, Math.round(ms / 1000));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+};
+
+/** The end of an id, where generated ones differ. */
+export const shortId = (id) => (id.length > 18 ? `…${id.slice(-12)}` : id);
+
+/** An element with a class, and children given as text or nodes. */
+export const el = (tag, className, ...children) => {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
+};
+
+/** Copies text, also where the clipboard API is missing (plain http on another machine). */
+export const copy = async (text, button) => {
+  const label = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = el('textarea');
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand('copy');
+    area.remove();
+  }
+  if (button.dataset.told) return;
+  button.dataset.told = 'yes';
+  button.textContent = 'Copied';
+  setTimeout(() => { button.textContent = label; delete button.dataset.told; }, 1200);
+};
+
+const TOKENS = /("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(true|false|null)/g;
+
+/** JSON text as nodes with a class per kind of token. */
+const coloured = (text) => {
+  const out = document.createDocumentFragment();
+  let end = 0;
+  for (const found of text.matchAll(TOKENS)) {
+    out.append(text.slice(end, found.index));
+    const [whole, string, colon, number] = found;
+    const kind = string ? (colon ? 'k' : 's') : (number ? 'n' : 'w');
+    out.append(el('span', kind, string ?? whole), colon ?? '');
+    end = found.index + whole.length;
+  }
+  out.append(text.slice(end));
+  return out;
+};
+
+const inOneLine = (value) => JSON.stringify(value, null, 1)
+  .replace(/\n\s*/g, ' ');
+
+/** Whether making the text pretty would keep every number as it was sent. */
+const keepsNumbers = (text) => !/\d{16}|\d[eE]/.test(text);
+
+const drawData = (data) => {
+  const pre = el('pre', 'data');
+  if (data.length > DATA_SHOWN) {
+    const rest = (data.length - DATA_SHOWN).toLocaleString('en');
+    pre.append(data.slice(0, DATA_SHOWN), el('span', 'cut', ` … ${rest} more characters`));
+    return pre;
+  }
+  try {
+    const value = JSON.parse(data);
+    if (typeof value === 'object' && value !== null && keepsNumbers(data)) {
+      const line = inOneLine(value);
+      pre.append(coloured(line.length <= ONE_LINE ? line : JSON.stringify(value, null, 2)));
+      return pre;
+    }
+  } catch { /* not JSON: shown as it is */ }
+  pre.append(data === '' ? el('span', 'cut', '(empty)') : data);
+  return pre;
+};
+
+/** The list in `root`; `onHeld(count)` hears how many rows wait while paused. */
+export class EventList {
+  #root;
+  #items = []; // drawn, newest first
+  #waiting = []; // not drawn yet, oldest first
+  #timer = 0;
+  #filter = '';
+  #onChange;
+  paused = false;
+
+  constructor(root, onChange) {
+    this.#root = root;
+    this.#onChange = onChange;
+  }
+
+  get size() { return this.#items.length; }
+
+  get held() { return this.paused ? this.#waiting.length : 0; }
+
+  /** Adds an event {id, type, data, at, topic, private}. */
+  add(event) {
+    this.#push({ draw: () => this.#drawEvent(event), text: this.#searchText(event) });
+  }
+
+  /** Adds a line about the connection; the returned function replaces its kind and text. */
+  notice(kind, ...text) {
+    const item = { kind, parts: text, text: '' };
+    item.draw = () => {
+      const row = el('li', `notice ${item.kind}`, ...item.parts);
+      row.dataset.kind = item.kind;
+      return row;
+    };
+    this.#push(item);
+    return (newKind, ...newText) => {
+      item.kind = newKind;
+      item.parts = newText;
+      if (!item.node) return;
+      const node = item.draw();
+      item.node.replaceWith(node);
+      item.node = node;
+    };
+  }
+
+  /** While paused new rows wait, the last ROWS_MAX of them. */
+  pause(paused) {
+    this.paused = paused;
+    this.#plan();
+    this.#onChange();
+  }
+
+  clear() {
+    this.#items = [];
+    this.#waiting = [];
+    this.#root.replaceChildren();
+    this.#onChange();
+  }
+
+  /** Shows only events whose id, type, topic or data contain the text. */
+  filter(text) {
+    this.#filter = text.trim().toLowerCase();
+    for (const item of this.#items) item.node.hidden = !this.#shows(item);
+  }
+
+  #shows(item) {
+    return this.#filter === '' || item.text === '' || item.text.includes(this.#filter);
+  }
+
+  #searchText(event) {
+    const text = `${event.type}\n${event.id}\n${event.topic}\n${event.data}`;
+    return text.slice(0, DATA_SHOWN).toLowerCase();
+  }
+
+  #push(item) {
+    this.#waiting.push(item);
+    if (this.#waiting.length > ROWS_MAX) this.#waiting.shift();
+    this.#plan();
+    if (this.paused) this.#onChange();
+  }
+
+  #plan() {
+    if (this.paused || this.#timer || this.#waiting.length === 0) return;
+    // Not requestAnimationFrame: it stands still in a tab that is not in view.
+    this.#timer = setTimeout(() => { this.#timer = 0; this.#draw(); }, DRAW_EVERY_MS);
+  }
+
+  #draw() {
+    if (this.paused) return;
+    const fragment = document.createDocumentFragment();
+    const fresh = this.#waiting.splice(0).reverse();
+    for (const item of fresh) {
+      item.node = item.draw();
+      item.node.hidden = !this.#shows(item);
+      fragment.append(item.node);
+    }
+    // A reader who has scrolled down keeps the place.
+    const below = this.#root.scrollTop > 8 ? this.#root.scrollHeight : 0;
+    this.#root.prepend(fragment);
+    this.#items.unshift(...fresh);
+    for (const old of this.#items.splice(ROWS_MAX)) old.node.remove();
+    if (below) this.#root.scrollTop += this.#root.scrollHeight - below;
+    this.#onChange();
+  }
+
+  #drawEvent(event) {
+    const row = el('li', 'event fresh');
+    const date = new Date(event.at);
+    const time = el('time', '', `${clock(event.at)}.${String(date.getMilliseconds()).padStart(3, '0')}`);
+    time.dateTime = date.toISOString();
+    const tags = el('div', 'tags');
+    if (event.type !== 'message') tags.append(el('span', 'type', event.type));
+    if (event.topic) tags.append(el('span', 'topic', event.topic));
+    if (event.private) tags.append(el('span', 'mark', 'private'));
+    if (event.caughtUp) tags.append(el('span', 'mark', 'caught up'));
+    const id = el('button', 'id', shortId(event.id));
+    id.type = 'button';
+    id.title = `Copy ${event.id}`;
+    id.setAttribute('aria-label', `Copy the id ${event.id}`);
+    id.addEventListener('click', () => copy(event.id, id));
+    row.dataset.id = event.id;
+    row.append(time, el('div', 'body', tags, drawData(event.data)), id);
+    return row;
+  }
+}
