@@ -63,7 +63,7 @@ impl SigningKey {
 
     /// Signs `claims`.
     pub(crate) fn sign(&self, claims: &Value) -> Result<String, Failure> {
-        gush_hub::token::sign(claims, &self.source, self.alg.as_deref())
+        gush_hub::keys::sign(claims, &self.source, self.alg.as_deref())
             .map_err(|error| Failure::Failed(format!("--key: {error}")))
     }
 }

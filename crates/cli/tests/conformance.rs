@@ -1,0 +1,46 @@
+//! The conformance suite against the real binary, in two configurations that together switch
+//! every feature on and off, on both log backends.
+
+use gush_conformance::{Target, run};
+use gush_testkit::{Failure, HubBuilder, HubProcess, Outcome};
+use std::time::Duration;
+
+const ORIGIN: &str = "https://app.example";
+
+fn check(hub: &HubProcess, adjust: impl FnOnce(&mut Target)) -> Outcome<()> {
+    let mut target = Target::new(hub.address(), hub.publisher_key(), hub.subscriber_key());
+    target.admin = Some(hub.admin()?);
+    adjust(&mut target);
+    let mut cases = gush_conformance::all();
+    cases.extend(gush_conformance::gush());
+    let report = run(&cases, &target, &mut std::io::stdout())?;
+    if report.counts().1 == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{}{}\n{}", report.failures(), report.summary(), hub.output())))
+}
+
+#[test]
+fn everything_on_with_a_disk_log() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .disk()
+        .anonymous()
+        .subscriptions()
+        .option("--cors-origin", ORIGIN)
+        .option("--publish-origin", ORIGIN)
+        .option("--heartbeat", "300ms")
+        .start()?;
+    check(&hub, |target| {
+        target.anonymous = true;
+        target.subscriptions = true;
+        target.cors_origin = Some(ORIGIN.to_owned());
+        target.publish_origin = Some(ORIGIN.to_owned());
+        target.heartbeat = Some(Duration::from_millis(300));
+    })
+}
+
+#[test]
+fn everything_off_with_a_memory_log() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.start()?;
+    check(&hub, |_| {})
+}

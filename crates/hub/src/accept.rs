@@ -1,0 +1,370 @@
+//! Listeners and connections: a plain subscribe leaves the runtime as a bare socket for a shard,
+//! everything else is served by hyper with the bytes already read.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::admit::{ConnectionPermit, Rejection};
+use crate::answer::{self, Busy};
+use crate::frame::{Frame, Framing};
+use crate::hub::Hub;
+use crate::request::Door;
+use crate::shard::NewSubscriber;
+use crate::socket::SocketOptions;
+use crate::subscribe;
+use crate::tls::TlsCell;
+use crate::transport::{HEAD_BYTES_MAX, Look, Sniffed, Transport, look};
+
+/// Most header lines of a request.
+const HEADERS_MAX: usize = 100;
+
+/// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
+/// browsers open one per subscription, proxies some dozens.
+const H2_STREAMS_MAX: u32 = 250;
+
+/// First and longest pause after a failed accept; it doubles in between.
+const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What every connection of a listener needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) door: Door,
+    pub(crate) tls: Option<Arc<TlsCell>>,
+    /// Turns true when the process is about to end: connections finish what they serve.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Accepts until told to stop. A failed accept (descriptors used up) pauses and goes on.
+pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
+    let mut stop = listener.stop.clone();
+    let mut pause = ACCEPT_PAUSE.0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                pause = ACCEPT_PAUSE.0;
+                match listener.hub.gate.admit() {
+                    Some(permit) => {
+                        tokio::spawn(connection(listener.clone(), stream, permit));
+                    }
+                    None => refuse(&listener.hub, &stream),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed; trying again in {pause:?}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE.1);
+            }
+        }
+    }
+}
+
+/// Over the connection limit: told so at once, without a task.
+fn refuse(hub: &Hub, stream: &TcpStream) {
+    hub.metrics.rejected_with(http::StatusCode::SERVICE_UNAVAILABLE);
+    let wait = fastrand::u32(1..=10);
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {wait}\r\nConnection: close\r\n\
+         Content-Type: text/plain; charset=utf-8\r\nContent-Length: 33\r\n\r\n\
+         the hub has no connection to spare"
+    );
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+async fn connection(listener: Listener, stream: TcpStream, permit: ConnectionPermit) {
+    let policy = listener.hub.policy.load_full();
+    let settings = &policy.settings;
+    let options = SocketOptions {
+        user_timeout: settings.tcp_user_timeout,
+        send_buffer_bytes: settings.send_buffer,
+    };
+    options.apply(&SockRef::from(&stream));
+    let head_timeout = settings.head_timeout;
+    let mut is_h2 = false;
+    let transport = match &listener.tls {
+        None => Transport::Plain(stream),
+        Some(tls) => match timeout(head_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                Transport::Tls(Box::new(stream))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        },
+    };
+    drop(policy);
+    let outcome = if is_h2 {
+        http2(&listener, transport, BytesMut::new()).await
+    } else {
+        http1(&listener, transport, permit, head_timeout).await
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Serves one connection until it ends or becomes a shard's: each round is either a subscribe for
+/// the fast path or a stretch of other requests for hyper.
+async fn http1(
+    listener: &Listener,
+    mut transport: Transport,
+    permit: ConnectionPermit,
+    head_timeout: Duration,
+) -> Ended {
+    let mut bytes = BytesMut::new();
+    loop {
+        match timeout(head_timeout, read_first(&mut transport, &mut bytes)).await {
+            // Nothing, or too slow a head: nobody to answer.
+            Err(_) => return Ok(()),
+            Ok(first) => match first? {
+                First::Nothing => return Ok(()),
+                First::Http2 => return http2(listener, transport, bytes).await,
+                First::Other => {}
+                First::Subscribe => match parse_subscribe(&bytes) {
+                    Some(request) => {
+                        return subscribe_fast(listener, transport, request, permit).await;
+                    }
+                    // Not as plain as it looked; hyper judges it.
+                    None => {}
+                },
+            },
+        }
+        match serve_other(listener, transport, bytes, head_timeout).await? {
+            Some(next) => (transport, bytes) = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+enum First {
+    Nothing,
+    Http2,
+    Subscribe,
+    Other,
+}
+
+/// Reads until it is clear what kind of request comes.
+async fn read_first(transport: &mut Transport, bytes: &mut BytesMut) -> io::Result<First> {
+    loop {
+        if !bytes.is_empty() {
+            match look(bytes) {
+                Look::Subscribe => return Ok(First::Subscribe),
+                Look::Other if bytes.starts_with(b"PRI") => return Ok(First::Http2),
+                Look::Other => return Ok(First::Other),
+                Look::More => {}
+            }
+        }
+        bytes.reserve(1024);
+        if transport.read_buf(bytes).await? == 0 {
+            return Ok(if bytes.is_empty() { First::Nothing } else { First::Other });
+        }
+    }
+}
+
+/// The head of a subscribe that needs nothing but a stream.
+struct PlainSubscribe {
+    headers: HeaderMap,
+    query: String,
+    is_http11: bool,
+}
+
+/// `None` for anything that is not exactly a plain subscribe: a body, no single Host, an upgrade.
+fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
+    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut lines);
+    if !matches!(head.parse(bytes), Ok(httparse::Status::Complete(_))) {
+        return None;
+    }
+    let is_http11 = head.version == Some(1);
+    // Parsed as hyper parses it, so that both paths take the same targets.
+    let target: http::Uri = head.path?.parse().ok()?;
+    let query = target.query()?.to_owned();
+    let mut headers = HeaderMap::with_capacity(head.headers.len());
+    for line in head.headers.iter() {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_bytes(line.value).ok()?);
+    }
+    let hosts = headers.get_all(http::header::HOST).iter().count();
+    let has_body = ["content-length", "transfer-encoding", "upgrade", "expect"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    if has_body || hosts > 1 || (is_http11 && hosts == 0) {
+        return None;
+    }
+    Some(PlainSubscribe { headers, query, is_http11 })
+}
+
+/// Admits, answers and hands over: the task ends here, the socket goes on.
+async fn subscribe_fast(
+    listener: &Listener,
+    mut transport: Transport,
+    request: PlainSubscribe,
+    permit: ConnectionPermit,
+) -> Ended {
+    let hub = &listener.hub;
+    if hub.is_draining() {
+        let bytes = answer::closing_bytes(answer::draining(hub, &request.headers)).await;
+        return close_with(transport, &bytes).await;
+    }
+    let admission = match subscribe::admit(hub, &request.headers, &request.query, false).await {
+        Ok(admission) => admission,
+        Err(rejection) => return reject(hub, transport, &request.headers, &rejection).await,
+    };
+    let framing = if request.is_http11 { Framing::Chunked } else { Framing::Raw };
+    let mut bytes = answer::stream_head(hub, &request.headers, &admission, request.is_http11);
+    bytes.extend_from_slice(Frame::of_text(&admission.first).framed(framing));
+    // A fresh socket takes these few hundred bytes at once; the timeout is for the one that cannot.
+    let head_timeout = hub.policy.load().settings.head_timeout;
+    let sent = timeout(head_timeout, async {
+        transport.write_all(&bytes).await?;
+        transport.flush().await
+    });
+    let sink = match sent.await {
+        Ok(Ok(())) => transport.into_sink(framing),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    let sink = match sink {
+        Ok(sink) => sink,
+        Err(error) => {
+            if let Some(present) = &admission.present {
+                hub.presence.leave(present);
+            }
+            return Err(error.into());
+        }
+    };
+    hub.hand_over(NewSubscriber {
+        sink,
+        selection: admission.selection,
+        start: admission.start,
+        expires_at_ms: admission.expires_at_ms,
+        present: admission.present,
+        permit: Some(permit),
+    });
+    Ok(())
+}
+
+async fn reject(
+    hub: &Hub,
+    transport: Transport,
+    headers: &HeaderMap,
+    rejection: &Rejection,
+) -> Ended {
+    let bytes = answer::closing_bytes(answer::rejected(hub, headers, rejection)).await;
+    close_with(transport, &bytes).await
+}
+
+async fn close_with(mut transport: Transport, bytes: &[u8]) -> Ended {
+    transport.write_all(bytes).await?;
+    transport.shutdown().await?;
+    Ok(())
+}
+
+/// Lets hyper serve requests until the peer leaves or a subscribe comes; then the transport and
+/// the subscribe's bytes come back.
+async fn serve_other(
+    listener: &Listener,
+    transport: Transport,
+    bytes: BytesMut,
+    head_timeout: Duration,
+) -> Result<Option<(Transport, BytesMut)>, Box<dyn std::error::Error + Send + Sync>> {
+    let sniffed = Sniffed::new(transport, bytes);
+    let busy = sniffed.busy();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let hub = Arc::clone(&listener.hub);
+        let door = listener.door;
+        let busy = Busy(Arc::clone(&busy));
+        // Boxed, because taking the transport back needs a future that can be moved.
+        Box::pin(async move {
+            let answer = answer::answer(&hub, door, request).await;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| body.holding(busy)))
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .half_close(true)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(sniffed), service);
+    let mut stop = listener.stop.clone();
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = std::future::poll_fn(|context| connection.poll_without_shutdown(context)) => {
+                ended?;
+                break;
+            }
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    }
+    let parts = connection.into_parts();
+    match parts.io.into_inner().into_captured() {
+        // hyper must not have begun to read another request, or bytes would change their meaning.
+        Some(captured) if parts.read_buf.is_empty() => Ok(Some(captured)),
+        _ => Ok(None),
+    }
+}
+
+async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> Ended {
+    let policy = listener.hub.policy.load_full();
+    let io = TokioIo::new(Sniffed::new_busy(transport, bytes));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let hub = Arc::clone(&listener.hub);
+        let door = listener.door;
+        async move {
+            Ok::<_, std::convert::Infallible>(answer::answer(&hub, door, request).await)
+        }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("a few KiB"));
+    if !policy.settings.heartbeat.is_zero() {
+        // Finds peers that vanished, as the heartbeat and TCP's timeout do for bare sockets.
+        builder
+            .keep_alive_interval(policy.settings.heartbeat)
+            .keep_alive_timeout(policy.settings.tcp_user_timeout.max(Duration::from_secs(1)));
+    }
+    drop(policy);
+    let connection = builder.serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let mut stop = listener.stop.clone();
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return Ok(ended?),
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The only place that refuses: connections, tokens, topics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+
+use crate::credentials::{self, Place};
+use crate::form::Pair;
+use crate::keys::{KeyRing, Role};
+use crate::origin;
+use crate::policy::Policy;
+use crate::token::Claims;
+
+/// A request that is not served, and what the peer may read about it.
+#[derive(Debug)]
+pub struct Rejection {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// One sentence for the peer: why, and what would help. Never a key or a token.
+    pub text: String,
+    /// When a retry helps.
+    pub retry_after: Option<Duration>,
+}
+
+impl Rejection {
+    /// The request itself is wrong; a retry does not help.
+    pub fn bad_request(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text: text.into(), retry_after: None }
+    }
+
+    /// No usable token.
+    pub fn unauthorized(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, text: text.into(), retry_after: None }
+    }
+
+    /// A good token that does not open this.
+    pub fn forbidden(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, text: text.into(), retry_after: None }
+    }
+
+    /// Not now; later it works.
+    pub fn unavailable(text: impl Into<String>, retry_after: Duration) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            text: text.into(),
+            retry_after: Some(retry_after),
+        }
+    }
+}
+
+/// Counts open connections against their limit.
+#[derive(Debug)]
+pub struct ConnectionGate {
+    open: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// One connection's share of the limit, given back on drop: for a subscriber when its stream ends.
+#[derive(Debug)]
+pub struct ConnectionPermit(Arc<AtomicUsize>);
+
+impl ConnectionGate {
+    /// At most `max` connections.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self { open: Arc::default(), max }
+    }
+
+    /// A permit, or `None` at the limit.
+    #[must_use]
+    pub fn admit(&self) -> Option<ConnectionPermit> {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let permit = ConnectionPermit(Arc::clone(&self.open));
+        (before < self.max).then_some(permit)
+    }
+
+    /// Connections now open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Checks the token of a publish: from the head alone, so that a stranger's body is never read.
+///
+/// # Errors
+///
+/// 401 without a usable token, or with a cookie from an origin that may not publish.
+pub async fn publisher(
+    policy: &Policy,
+    headers: &HeaderMap,
+    query: &[Pair<'_>],
+    now_unix: u64,
+) -> Result<Claims, Rejection> {
+    let Some(ring) = &policy.publisher else {
+        return Err(Rejection::unauthorized(
+            "this hub has no publisher key; its operator sets one with --publisher-key",
+        ));
+    };
+    let found = credentials::find(headers, query, &policy.settings.cookie_name)
+        .map_err(|error| Rejection::unauthorized(error.to_string()))?;
+    let Some(credential) = found else {
+        return Err(Rejection::unauthorized(NO_TOKEN));
+    };
+    if credential.place == Place::Cookie {
+        check_publish_origin(policy, headers)?;
+    }
+    verify(ring, Role::Publisher, &credential.token, now_unix).await
+}
+
+/// Checks the token of a subscriber; `None` for an anonymous one.
+///
+/// # Errors
+///
+/// 401 for a token that is not good (also where anonymous is allowed), or for none where it is not.
+pub async fn subscriber(
+    policy: &Policy,
+    headers: &HeaderMap,
+    query: &[Pair<'_>],
+    now_unix: u64,
+) -> Result<Option<Claims>, Rejection> {
+    let anonymous = policy.settings.anonymous;
+    let Some(ring) = &policy.subscriber else {
+        if anonymous {
+            return Ok(None);
+        }
+        return Err(Rejection::unauthorized(
+            "this hub has no subscriber key and takes no anonymous subscribers; its operator sets \
+             --subscriber-key or --anonymous",
+        ));
+    };
+    let found = credentials::find(headers, query, &policy.settings.cookie_name)
+        .map_err(|error| Rejection::unauthorized(error.to_string()))?;
+    match found {
+        Some(credential) => {
+            verify(ring, Role::Subscriber, &credential.token, now_unix).await.map(Some)
+        }
+        None if anonymous => Ok(None),
+        None => Err(Rejection::unauthorized(NO_TOKEN)),
+    }
+}
+
+/// May this publisher publish to all of these topics?
+///
+/// # Errors
+///
+/// 403 that names the first topic its token does not open.
+pub fn topics<'a>(
+    claims: &Claims,
+    topics: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), Rejection> {
+    if claims.may_publish(topics.clone()) {
+        return Ok(());
+    }
+    let refused = topics.clone().find(|topic| !claims.may_publish(std::iter::once(*topic)));
+    Err(Rejection::forbidden(match refused {
+        Some(topic) => {
+            let shown: String = topic.chars().take(200).collect();
+            format!("the token's mercure.publish claim does not allow the topic {shown:?}")
+        }
+        None => "the token's mercure.publish claim allows no topic".to_owned(),
+    }))
+}
+
+const NO_TOKEN: &str = "no token: send it as \"Authorization: Bearer <token>\", as the query \
+                        parameter \"authorization\" or as a cookie";
+
+async fn verify(
+    ring: &KeyRing,
+    role: Role,
+    token: &str,
+    now_unix: u64,
+) -> Result<Claims, Rejection> {
+    ring.verify(token, now_unix).await.map_err(|error| {
+        tracing::debug!(?role, detail = %error.detail(), "token refused");
+        Rejection::unauthorized(error.to_string())
+    })
+}
+
+fn check_publish_origin(policy: &Policy, headers: &HeaderMap) -> Result<(), Rejection> {
+    match origin::request_origin(headers) {
+        Some(origin) if policy.publish_origins.allows(&origin) => Ok(()),
+        Some(_) => Err(Rejection::unauthorized(
+            "publishing by cookie is not allowed from this origin; the hub's operator lists it \
+             with --publish-origin",
+        )),
+        None => Err(Rejection::unauthorized(
+            "publishing by cookie needs an Origin or Referer header",
+        )),
+    }
+}

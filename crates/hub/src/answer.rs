@@ -1,0 +1,388 @@
+//! From a routed request to its HTTP answer, for everything that hyper serves; and the answers
+//! that the fast path of `accept.rs` shares with it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::Full;
+use hyper::body::{Body, Frame as BodyFrame, Incoming, SizeHint};
+
+use crate::admit::Rejection;
+use crate::console;
+use crate::dialect;
+use crate::hub::Hub;
+use crate::origin;
+use crate::publish;
+use crate::request::{Door, Route, route};
+use crate::shard::NewSubscriber;
+use crate::socket::{PipeBody, Sink, pipe};
+use crate::subscribe::{self, Admission, STREAM_HEADERS};
+use crate::subscriptions;
+
+/// An answer as hyper sends it.
+pub type Answer = Response<AnswerBody>;
+
+/// Whole bytes, or a stream fed by a shard.
+#[derive(Debug)]
+pub struct AnswerBody {
+    kind: BodyKind,
+    busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+enum BodyKind {
+    Whole(Full<Bytes>),
+    Stream(PipeBody),
+}
+
+/// Marks a connection as busy until its answer is out; see `accept.rs`.
+#[derive(Debug)]
+pub struct Busy(pub(crate) Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl AnswerBody {
+    fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self { kind: BodyKind::Whole(Full::new(bytes.into())), busy: None }
+    }
+
+    /// Keeps the connection marked as busy until this body is gone.
+    pub(crate) fn holding(mut self, busy: Busy) -> Self {
+        self.busy = Some(busy);
+        self
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Self::Error>>> {
+        match &mut self.kind {
+            BodyKind::Whole(body) => Pin::new(body).poll_frame(context),
+            BodyKind::Stream(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            BodyKind::Whole(body) => body.is_end_stream(),
+            BodyKind::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            BodyKind::Whole(body) => body.size_hint(),
+            BodyKind::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Answers one request.
+pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    let (path, query) = (parts.uri.path(), parts.uri.query());
+    // hyper takes a request without Host; HTTP/1.1 does not (RFC 9112, 3.2).
+    if parts.version == Version::HTTP_11 && headers.get_all(http::header::HOST).iter().count() != 1
+    {
+        return rejected(hub, headers, &Rejection::bad_request("exactly one Host header is needed"));
+    }
+    let outcome = match route(&parts.method, path, door) {
+        Route::Subscribe { is_head } => {
+            subscribe_in_hyper(hub, &parts, query.unwrap_or(""), is_head).await
+        }
+        Route::Publish => publish::publish(hub, headers, query.unwrap_or(""), body)
+            .await
+            .map(|id| text(StatusCode::OK, id)),
+        Route::Subscriptions { rest } => {
+            subscriptions::answer(hub, headers, rest, query).await.map(document)
+        }
+        Route::Options { allow } => Ok(options(hub, headers, allow)),
+        Route::Health => Ok(health(hub)),
+        Route::Ready => Ok(ready(hub)),
+        Route::Metrics => Ok(typed(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            hub.metrics_page(),
+        )),
+        Route::Console { path } => Ok(console::file(path).map_or_else(
+            || text(StatusCode::NOT_FOUND, "not found"),
+            |file| typed(StatusCode::OK, file.kind, file.bytes),
+        )),
+        Route::MethodNotAllowed { allow } => {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            Ok(answer)
+        }
+        Route::NotFound => Ok(text(StatusCode::NOT_FOUND, "not found")),
+    };
+    match outcome {
+        Ok(answer) => finished(hub, headers, answer),
+        Err(rejection) => rejected(hub, headers, &rejection),
+    }
+}
+
+/// The answer to a refused request.
+pub fn rejected(hub: &Hub, headers: &HeaderMap, rejection: &Rejection) -> Answer {
+    hub.metrics.rejected_with(rejection.status);
+    let mut answer = text(rejection.status, rejection.text.clone());
+    let out = answer.headers_mut();
+    if rejection.status == StatusCode::UNAUTHORIZED {
+        out.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(wait) = rejection.retry_after {
+        out.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    finished(hub, headers, answer)
+}
+
+/// The answer to a subscribe while the hub drains. A browser gives up for ever on a 503, so an
+/// event source gets an empty stream and its own delay; every other client gets the status.
+pub fn draining(hub: &Hub, headers: &HeaderMap) -> Answer {
+    let wants_stream = headers
+        .get(http::header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/event-stream"));
+    let retry = hub.policy.load().settings.retry.max(Duration::from_millis(1));
+    if wants_stream {
+        let line = dialect::retry_line(retry).unwrap_or_default();
+        let mut answer = typed(StatusCode::OK, "text/event-stream", line);
+        answer
+            .headers_mut()
+            .insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+        return finished(hub, headers, answer);
+    }
+    let jittered = Duration::from_secs(1 + fastrand::u64(0..=retry.as_secs().max(1) * 2));
+    rejected(hub, headers, &Rejection::unavailable("the hub is shutting down", jittered))
+}
+
+/// Adds what every answer carries: CORS, and the headers that keep browsers strict.
+fn finished(hub: &Hub, request_headers: &HeaderMap, mut answer: Answer) -> Answer {
+    let policy = hub.policy.load();
+    let is_preflight = false;
+    for (name, value) in origin::cors_headers(&policy.cors, request_headers, is_preflight) {
+        answer.headers_mut().append(name, value);
+    }
+    secure(answer)
+}
+
+fn secure(mut answer: Answer) -> Answer {
+    const SECURITY: [(&str, &str); 4] = [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("x-xss-protection", "1; mode=block"),
+        ("content-security-policy", "default-src 'self'"),
+    ];
+    for (name, value) in SECURITY {
+        answer
+            .headers_mut()
+            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn options(hub: &Hub, headers: &HeaderMap, allow: &'static str) -> Answer {
+    let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    let policy = hub.policy.load();
+    for (name, value) in origin::cors_headers(&policy.cors, headers, true) {
+        answer.headers_mut().append(name, value);
+    }
+    answer
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(AnswerBody::whole(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+fn document(document: subscriptions::Document) -> Answer {
+    let mut answer = match document.json {
+        Some(json) => typed(StatusCode::OK, "application/ld+json", json),
+        None => {
+            let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
+            answer
+        }
+    };
+    if let Ok(tag) = HeaderValue::from_str(&document.last_id) {
+        answer.headers_mut().insert(ETAG, tag);
+    }
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    answer
+}
+
+fn health(hub: &Hub) -> Answer {
+    let log = match hub.log.writable() {
+        Ok(()) => "writable",
+        Err(_) => "not writable",
+    };
+    let body = serde_json::json!({ "status": "ok", "log": log, "engine": hub.log.describe() });
+    typed(StatusCode::OK, "application/json", body.to_string())
+}
+
+fn ready(hub: &Hub) -> Answer {
+    let reason = if hub.is_draining() {
+        Some("draining")
+    } else if hub.log.writable().is_err() {
+        Some("the event log cannot be written")
+    } else {
+        None
+    };
+    let (status, body) = match reason {
+        None => (StatusCode::OK, serde_json::json!({ "status": "ok" })),
+        Some(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            serde_json::json!({ "status": "unavailable", "reason": reason }),
+        ),
+    };
+    typed(status, "application/json", body.to_string())
+}
+
+/// The headers of a stream's answer in sending order; framing headers are the transport's.
+#[must_use]
+pub fn stream_headers(admission: &Admission) -> Vec<(&'static str, String)> {
+    let mut headers: Vec<_> =
+        STREAM_HEADERS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    if let Some(id) = &admission.answer_id {
+        headers.push(("Last-Event-ID", id.clone()));
+    }
+    headers
+}
+
+/// An HTTP/2 subscribe, or one that came to hyper's HTTP/1 connection behind other bytes.
+async fn subscribe_in_hyper(
+    hub: &Arc<Hub>,
+    parts: &http::request::Parts,
+    query: &str,
+    is_head: bool,
+) -> Result<Answer, Rejection> {
+    if hub.is_draining() {
+        return Ok(draining(hub, &parts.headers));
+    }
+    let admission = subscribe::admit(hub, &parts.headers, query, is_head).await?;
+    let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
+    for (name, value) in stream_headers(&admission) {
+        // A cursor may hold what no header can; then the header is left out, not the stream.
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
+        {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    if is_head {
+        return Ok(answer);
+    }
+    if parts.version < Version::HTTP_2 {
+        answer
+            .headers_mut()
+            .insert(http::header::CONNECTION, HeaderValue::from_static("keep-alive"));
+    }
+    let (sink, body) = pipe(admission.first.into());
+    *answer.body_mut() = AnswerBody { kind: BodyKind::Stream(body), busy: None };
+    hub.hand_over(NewSubscriber {
+        sink: Sink::Pipe(sink),
+        selection: admission.selection,
+        start: admission.start,
+        expires_at_ms: admission.expires_at_ms,
+        present: admission.present,
+        permit: None,
+    });
+    Ok(answer)
+}
+
+/// The head of a stream's answer as the fast path sends it, and the first bytes of the stream.
+#[must_use]
+pub fn stream_head(
+    hub: &Hub,
+    request_headers: &HeaderMap,
+    admission: &Admission,
+    is_chunked: bool,
+) -> Vec<u8> {
+    let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
+    for (name, value) in stream_headers(admission) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
+        {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    let framing = if is_chunked {
+        [("connection", "keep-alive"), ("transfer-encoding", "chunked")].as_slice()
+    } else {
+        [("connection", "close")].as_slice()
+    };
+    for (name, value) in framing {
+        answer
+            .headers_mut()
+            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    let answer = finished(hub, request_headers, answer);
+    let mut head = Vec::with_capacity(640);
+    write_head(&answer, &mut head);
+    head
+}
+
+/// A small answer as the fast path sends it; the connection ends after it.
+pub async fn closing_bytes(answer: Answer) -> Vec<u8> {
+    use http_body_util::BodyExt;
+    let (mut parts, body) = answer.into_parts();
+    let body = match body.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(never) => match never {},
+    };
+    parts.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    parts.headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    let mut bytes = Vec::with_capacity(512 + body.len());
+    write_head(&Response::from_parts(parts, AnswerBody::whole(Bytes::new())), &mut bytes);
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+fn write_head(answer: &Answer, out: &mut Vec<u8>) {
+    let status = answer.status();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\nDate: ");
+    out.extend_from_slice(httpdate::fmt_http_date(std::time::SystemTime::now()).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in answer.headers() {
+        // Title case, as hyper writes it on the other path.
+        let mut begins_word = true;
+        for byte in name.as_str().bytes() {
+            out.push(if begins_word { byte.to_ascii_uppercase() } else { byte });
+            begins_word = byte == b'-';
+        }
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}

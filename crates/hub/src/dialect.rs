@@ -1,0 +1,341 @@
+//! Dialect 0.x of the protocol (Mercure draft-07): what requests mean and how documents are
+//! written. Another dialect is another file like this one; nothing else knows field names.
+
+use http::HeaderMap;
+use std::time::Duration;
+
+use gush_log::Draft;
+use gush_sse::{EventId, EventType, encode_retry};
+use serde_json::{Map, Value, json};
+
+use crate::admit::Rejection;
+use crate::form::{Pair, percent_encode_path_segment};
+use crate::presence::Present;
+use crate::topic::{Matcher, check_topic};
+
+/// Where the hub lives.
+pub const HUB_PATH: &str = "/.well-known/mercure";
+
+/// Where the active-subscriptions API lives.
+pub const SUBSCRIPTIONS_PATH: &str = "/.well-known/mercure/subscriptions";
+
+/// Most topics of one subscribe, and of one publish. The reference's figure.
+pub const TOPICS_MAX: usize = 1000;
+
+/// Most parameters of a query, and fields of a form, known or not.
+pub const PAIRS_MAX: usize = 10_000;
+
+/// The cursor that asks for everything stored.
+pub const EARLIEST: &str = "earliest";
+
+/// The query parameter that asks for the in-band gap event. Ours.
+pub const GAP_PARAMETER: &str = "gush_gap";
+
+/// The SSE type of the gap event. Ours.
+pub const GAP_EVENT: &str = "gush-gap";
+
+/// Query names of the cursor: the protocol's, then what polyfills send.
+const CURSOR_NAMES: [&str; 4] = ["lastEventID", "lastEventId", "Last-Event-ID", "Last-Event-Id"];
+
+/// Where a subscriber wants to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// With what is published from now on.
+    Now,
+    /// With everything stored.
+    Earliest,
+    /// After the event with this id.
+    After(String),
+}
+
+/// What a subscribe request asks for.
+#[derive(Debug)]
+pub struct SubscribeRequest {
+    /// One subscription each, in the order given.
+    pub matchers: Vec<Matcher>,
+    /// Where to begin.
+    pub cursor: Cursor,
+    /// Whether the gap event is wanted.
+    pub wants_gap: bool,
+}
+
+/// Reads a subscribe request.
+///
+/// # Errors
+///
+/// 400: no topic, too many, one that cannot be.
+pub fn subscribe_request(
+    headers: &HeaderMap,
+    query: &[Pair<'_>],
+) -> Result<SubscribeRequest, Rejection> {
+    let topics = query.iter().filter(|pair| pair.0 == "topic");
+    let count = topics.clone().count();
+    if count == 0 {
+        return Err(Rejection::bad_request("Missing \"topic\" parameter."));
+    }
+    if count > TOPICS_MAX {
+        return Err(Rejection::bad_request(format!("more than {TOPICS_MAX} topics")));
+    }
+    let matchers = topics
+        .map(|pair| Matcher::parse(&pair.1))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Rejection::bad_request(error.to_string()))?;
+    let wants_gap = query
+        .iter()
+        .any(|pair| pair.0 == GAP_PARAMETER && !matches!(&*pair.1, "" | "0" | "false"));
+    Ok(SubscribeRequest { matchers, cursor: cursor(headers, query), wants_gap })
+}
+
+fn cursor(headers: &HeaderMap, query: &[Pair<'_>]) -> Cursor {
+    let header = headers
+        .get("last-event-id")
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .filter(|id| !id.is_empty());
+    let from_query = || {
+        CURSOR_NAMES.iter().find_map(|name| {
+            query
+                .iter()
+                .find(|pair| pair.0 == *name && !pair.1.is_empty())
+                .map(|pair| pair.1.clone().into_owned())
+        })
+    };
+    match header.or_else(from_query) {
+        None => Cursor::Now,
+        Some(id) if id == EARLIEST => Cursor::Earliest,
+        Some(id) => Cursor::After(id),
+    }
+}
+
+/// Reads the form of a publish.
+///
+/// # Errors
+///
+/// 400 for a field that cannot be; 403 for a topic that only the hub publishes to.
+pub fn publish_request(form: &[Pair<'_>]) -> Result<Draft, Rejection> {
+    let topics: Vec<&str> =
+        form.iter().filter(|pair| pair.0 == "topic").map(|pair| &*pair.1).collect();
+    if topics.is_empty() {
+        return Err(Rejection::bad_request("Missing \"topic\" parameter."));
+    }
+    if topics.len() > TOPICS_MAX {
+        return Err(Rejection::bad_request(format!("more than {TOPICS_MAX} topics")));
+    }
+    for topic in &topics {
+        check_topic(topic).map_err(|error| Rejection::bad_request(error.to_string()))?;
+        if topic.contains(HUB_PATH) {
+            return Err(Rejection::forbidden(format!(
+                "topics that contain {HUB_PATH} are reserved for the hub"
+            )));
+        }
+    }
+    let field = |name: &str| form.iter().find(|pair| pair.0 == name).map(|pair| &*pair.1);
+    let bad = |name: &str, reason: &dyn std::fmt::Display| {
+        Rejection::bad_request(format!("Invalid \"{name}\" parameter: {reason}"))
+    };
+    let id = EventId::parse(field("id").unwrap_or("")).map_err(|error| bad("id", &error))?;
+    let kind = EventType::parse(field("type").unwrap_or("")).map_err(|error| bad("type", &error))?;
+    let retry_ms = match field("retry") {
+        None | Some("") => None,
+        Some(text) => Some(decimal(text).ok_or_else(|| {
+            bad("retry", &"it has to be a whole number of milliseconds below 2^64")
+        })?),
+    };
+    Ok(Draft {
+        topics: topics.into_iter().map(Box::from).collect(),
+        is_private: field("private").is_some(),
+        id,
+        kind,
+        retry_ms: retry_ms.filter(|retry_ms| *retry_ms > 0),
+        data: field("data").unwrap_or("").into(),
+    })
+}
+
+/// An unsigned decimal; no sign, no space (which `str::parse` would partly allow).
+fn decimal(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// A `retry:` line with this subscriber's own delay: within half of `middle` around it, so that
+/// those who were cut at the same moment do not come back at the same moment. `None`: not sent.
+#[must_use]
+pub fn retry_line(middle: Duration) -> Option<Vec<u8>> {
+    let middle_ms = u64::try_from(middle.as_millis()).unwrap_or(u64::MAX / 4);
+    if middle_ms == 0 {
+        return None;
+    }
+    let own_ms = fastrand::u64(middle_ms / 2..=middle_ms + middle_ms / 2).max(1);
+    let mut line = Vec::new();
+    encode_retry(own_ms, &mut line);
+    Some(line)
+}
+
+/// The gap event for a cursor that cannot be served.
+///
+/// `last_id` is the newest stored id: with it the subscriber's next cursor is good again.
+#[must_use]
+pub fn gap_unknown(requested: &str, is_trimmed: bool, last_id: Option<&str>) -> String {
+    let reason = if is_trimmed { "trimmed" } else { "unknown" };
+    // The id goes on the wire as an SSE field only if it can: own ids are checked, and so is this.
+    let id = last_id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    let data = json!({ "requested": requested, "reason": reason });
+    format!("event: {GAP_EVENT}\n{id}data: {data}\n\n")
+}
+
+/// The gap event for events that went away between the cursor and now.
+#[must_use]
+pub fn gap_lost(lost: u64) -> String {
+    let data = json!({ "reason": "lost", "events": lost });
+    format!("event: {GAP_EVENT}\ndata: {data}\n\n")
+}
+
+/// The topic of a subscription: also its id and the path of its document.
+#[must_use]
+pub fn subscription_topic(matcher: &str, subscriber: &str) -> String {
+    let mut topic = String::from(SUBSCRIPTIONS_PATH);
+    topic.push('/');
+    percent_encode_path_segment(matcher, &mut topic);
+    topic.push('/');
+    percent_encode_path_segment(subscriber, &mut topic);
+    topic
+}
+
+/// The data of a subscription event.
+#[must_use]
+pub fn subscription_event(
+    present: &Present,
+    matcher: &str,
+    topic: &str,
+    is_active: bool,
+) -> String {
+    pretty(&with_context(subscription(present, matcher, topic, is_active)))
+}
+
+/// The document of one subscription.
+#[must_use]
+pub fn subscription_document(
+    present: &Present,
+    matcher: &str,
+    topic: &str,
+    last_id: &str,
+) -> String {
+    let mut members = subscription(present, matcher, topic, true);
+    members.insert("lastEventID".to_owned(), last_id.into());
+    pretty(&with_context(members))
+}
+
+/// The document of many subscriptions; `id` is the request's own URI.
+#[must_use]
+pub fn subscriptions_document(
+    id: &str,
+    last_id: &str,
+    subscriptions: impl Iterator<Item = (std::sync::Arc<Present>, String)>,
+) -> String {
+    let list: Vec<Value> = subscriptions
+        .map(|(present, matcher)| {
+            let topic = subscription_topic(&matcher, &present.subscriber);
+            Value::Object(subscription(&present, &matcher, &topic, true))
+        })
+        .collect();
+    let mut members = Map::new();
+    members.insert("id".to_owned(), id.into());
+    members.insert("type".to_owned(), "Subscriptions".into());
+    members.insert("lastEventID".to_owned(), last_id.into());
+    members.insert("subscriptions".to_owned(), list.into());
+    pretty(&with_context(members))
+}
+
+fn subscription(
+    present: &Present,
+    matcher: &str,
+    topic: &str,
+    is_active: bool,
+) -> Map<String, Value> {
+    let mut members = Map::new();
+    members.insert("id".to_owned(), topic.into());
+    members.insert("type".to_owned(), "Subscription".into());
+    members.insert("subscriber".to_owned(), present.subscriber.as_str().into());
+    members.insert("topic".to_owned(), matcher.into());
+    members.insert("active".to_owned(), is_active.into());
+    if let Some(payload) = &present.payload {
+        members.insert("payload".to_owned(), payload.clone());
+    }
+    members
+}
+
+fn with_context(members: Map<String, Value>) -> Value {
+    let mut document = Map::new();
+    document.insert("@context".to_owned(), "https://mercure.rocks/".into());
+    document.extend(members);
+    Value::Object(document)
+}
+
+fn pretty(document: &Value) -> String {
+    serde_json::to_string_pretty(document).expect("a JSON value can be written")
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::form::parse_pairs;
+
+    fn publish(body: &str) -> Result<Draft, Rejection> {
+        publish_request(&parse_pairs(body.as_bytes(), PAIRS_MAX).expect("a good form"))
+    }
+
+    fn status(body: &str) -> u16 {
+        publish(body).map_or_else(|rejection| rejection.status.as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn publish_fields_are_checked() {
+        let table = [
+            ("topic=a", 200),
+            ("data=x", 400),
+            ("topic=", 400),
+            ("topic=a&id=%0d", 400),
+            ("topic=a&id=%00", 400),
+            ("topic=a&type=%0a", 400),
+            ("topic=a&id=%23x", 400),
+            ("topic=a&id=earliest", 400),
+            ("topic=a&retry=1.5", 400),
+            ("topic=a&retry=-1", 400),
+            ("topic=a&retry=%2B1", 400),
+            ("topic=a&retry=18446744073709551615", 200),
+            ("topic=a&retry=18446744073709551616", 400),
+            ("topic=x%2F.well-known%2Fmercure%2Fy", 403),
+        ];
+        for (body, expected) in table {
+            assert_eq!(status(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn private_is_a_matter_of_presence() {
+        for body in ["topic=a&private", "topic=a&private=", "topic=a&private=0"] {
+            assert!(publish(body).expect("valid").is_private, "{body}");
+        }
+        assert!(!publish("topic=a").expect("valid").is_private);
+    }
+
+    #[test]
+    fn cursor_names_in_order() {
+        let read = |query: &str| {
+            let pairs = parse_pairs(query.as_bytes(), PAIRS_MAX).expect("a good query");
+            subscribe_request(&HeaderMap::new(), &pairs).expect("valid").cursor
+        };
+        assert_eq!(read("topic=a"), Cursor::Now);
+        assert_eq!(read("topic=a&lastEventID="), Cursor::Now);
+        assert_eq!(read("topic=a&lastEventId=x"), Cursor::After("x".into()));
+        assert_eq!(read("topic=a&Last-Event-Id=x&lastEventID=y"), Cursor::After("y".into()));
+        assert_eq!(read("topic=a&Last-Event-ID=earliest"), Cursor::Earliest);
+    }
+
+    #[test]
+    fn subscription_topics_use_percent_20() {
+        assert_eq!(
+            subscription_topic("a b/{c}", "urn:uuid:1"),
+            "/.well-known/mercure/subscriptions/a%20b%2F%7Bc%7D/urn%3Auuid%3A1"
+        );
+    }
+}

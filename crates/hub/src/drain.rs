@@ -1,0 +1,43 @@
+//! The orderly end: not ready, no new streams, streams closed at a steady rate, publishes answered.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::hub::Hub;
+use crate::shard::Command;
+
+/// How long requests that are still being served may take once all streams are closed.
+const REQUESTS_GRACE: Duration = Duration::from_secs(3);
+
+/// Ends all streams over the drain window, then the listeners and what they still serve.
+///
+/// Publishes are taken until the end: they are in the log, and their subscribers come back.
+pub(crate) async fn drain(hub: &Arc<Hub>, shards: Vec<JoinHandle<()>>, stop: &watch::Sender<bool>) {
+    hub.begin_drain();
+    let window = hub.policy.load().settings.drain_window;
+    tracing::info!(?window, connections = hub.gate.open(), "draining");
+    for shard in &hub.shards {
+        shard.send(Command::Drain(window));
+    }
+    let ended = tokio::task::spawn_blocking(move || {
+        for shard in shards {
+            if shard.join().is_err() {
+                tracing::error!("a shard ended by a panic");
+            }
+        }
+    });
+    let _ = ended.await;
+    stop.send_replace(true);
+    let patience = tokio::time::timeout(REQUESTS_GRACE, async {
+        while hub.gate.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    if patience.await.is_err() {
+        tracing::warn!(connections = hub.gate.open(), "connections cut at the end of the drain");
+    }
+    tracing::info!("drained");
+}

@@ -1,0 +1,110 @@
+//! The parts of a running hub, as requests see them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use gush_log::Log;
+
+use crate::admit::ConnectionGate;
+use crate::clock::Clock;
+use crate::metrics::{Metrics, Readings};
+use crate::policy::PolicyCell;
+use crate::presence::Presence;
+use crate::shard::{Command, Inbox, NewSubscriber};
+use crate::window::Window;
+
+/// A running hub. Every part is made for sharing; the requests hold it by reference count.
+pub struct Hub {
+    /// Where events go and come from.
+    pub log: Arc<dyn Log>,
+    /// The newest events.
+    pub window: Arc<Window>,
+    /// The ways into the shards.
+    pub shards: Vec<Arc<Inbox>>,
+    /// The settings now.
+    pub policy: Arc<PolicyCell>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Who is subscribed to what.
+    pub presence: Arc<Presence>,
+    /// The time.
+    pub clock: Clock,
+    /// Open connections.
+    pub gate: ConnectionGate,
+    next_shard: AtomicUsize,
+    draining: AtomicBool,
+}
+
+/// What a hub is made of.
+pub(crate) struct Parts {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) window: Arc<Window>,
+    pub(crate) shards: Vec<Arc<Inbox>>,
+    pub(crate) policy: Arc<PolicyCell>,
+    pub(crate) metrics: Metrics,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) clock: Clock,
+    pub(crate) connections_max: usize,
+}
+
+impl Hub {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            log: parts.log,
+            window: parts.window,
+            shards: parts.shards,
+            policy: parts.policy,
+            metrics: parts.metrics,
+            presence: parts.presence,
+            clock: parts.clock,
+            gate: ConnectionGate::new(parts.connections_max),
+            next_shard: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Hands an admitted subscriber to a shard, each in turn.
+    pub fn hand_over(&self, subscriber: NewSubscriber) {
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        self.shards[turn].send(Command::Subscribe(Box::new(subscriber)));
+    }
+
+    /// From now on no new streams, and not ready.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the hub is ending its streams.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Seconds since 1970, as tokens count.
+    #[must_use]
+    pub fn now_unix(&self) -> u64 {
+        self.clock.unix_ms() / 1000
+    }
+
+    /// The metrics page.
+    #[must_use]
+    pub fn metrics_page(&self) -> String {
+        let bounds = self.log.bounds();
+        #[allow(clippy::cast_precision_loss)] // milliseconds of uptime are far below 2^53
+        let uptime_seconds = self.clock.now_ms() as f64 / 1000.0;
+        self.metrics.page(&Readings {
+            connections: self.gate.open() as u64,
+            log_first: bounds.first.as_u64(),
+            log_next: bounds.next.as_u64(),
+            log_writable: self.log.writable().is_ok(),
+            draining: self.is_draining(),
+            uptime_seconds,
+        })
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Hub").field("log", &self.log.describe()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,401 @@
+//! The keys that tokens are checked with: where they come from, and which one a token needs.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::Uri;
+
+use crate::jwks::{self, JwkSet};
+use crate::token::{self, Claims, Signed, TokenError};
+
+#[path = "keys/algorithm.rs"]
+mod algorithm;
+#[path = "keys/pem.rs"]
+mod pem;
+#[path = "keys/sign.rs"]
+mod sign;
+
+pub(crate) use algorithm::{Algorithm, KeyType, VerifyKey};
+pub use sign::sign;
+
+#[cfg(test)]
+#[path = "keys/tests.rs"]
+mod tests;
+
+/// The largest key file or fetched JWK Set, in bytes.
+pub const KEY_FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The most signatures checked for one token whose header names no key, or a name several keys
+/// share: one token must not cost a whole set's worth of arithmetic.
+const TRIES_MAX: usize = 8;
+
+/// Secrets shorter than the hash of HS256 weaken it (RFC 7518 section 3.2 forbids them).
+const SECRET_BYTES_MIN: usize = 32;
+
+/// Whose tokens a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Tokens that publish.
+    Publisher,
+    /// Tokens that subscribe, and that read the subscriptions API.
+    Subscriber,
+}
+
+impl Role {
+    fn key_option(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher_key",
+            Self::Subscriber => "subscriber_key",
+        }
+    }
+
+    fn alg_option(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher_alg",
+            Self::Subscriber => "subscriber_alg",
+        }
+    }
+}
+
+/// The keys of one role.
+pub struct KeyRing {
+    role: Role,
+    keys: Keys,
+    warning: Option<&'static str>,
+}
+
+enum Keys {
+    Fixed(KeySet),
+    Jwks(Arc<JwkSet>),
+}
+
+impl KeyRing {
+    /// Reads a key option's value: PEM text; `file:PATH`, `@PATH` or an existing path with a `/`
+    /// (PEM, JWK Set or secret in the file); an `http:` or `https:` URL of a JWK Set; JWK Set
+    /// text; anything else is the HMAC secret itself. `alg` pins the algorithm. Reads files and
+    /// blocks while doing so; a URL is fetched with the first token, or by [`Self::prefetch`].
+    pub fn load(role: Role, source: &str, alg: Option<&str>) -> Result<Self, KeyError> {
+        Self::read(role, source, alg).map_err(|kind| KeyError {
+            role: Some(role),
+            kind,
+        })
+    }
+
+    fn read(role: Role, source: &str, alg: Option<&str>) -> Result<Self, KeyErrorKind> {
+        let pinned = pinned_algorithm(alg)?;
+        let mut warning = None;
+        let keys = match read_source(source)? {
+            Material::Secret(secret) => {
+                if secret.len() < SECRET_BYTES_MIN {
+                    warning = Some("the secret is shorter than 32 bytes, so it can be guessed");
+                }
+                let algorithm = pinned.unwrap_or(Algorithm::Hs256);
+                Keys::Fixed(KeySet::single(VerifyKey::from_secret(&secret, algorithm)?))
+            }
+            Material::Pem(text) => Keys::Fixed(KeySet::single(public_key(&text, pinned)?)),
+            Material::JwkSet { json, path } => {
+                let set = jwks::parse(&json, pinned, jwks::Trust::Local)?;
+                match path {
+                    Some(path) => Keys::Jwks(JwkSet::from_file(path, set, pinned)),
+                    None => Keys::Fixed(set),
+                }
+            }
+            Material::Url(url) => {
+                if url.scheme_str() == Some("http") {
+                    warning = Some("the JWK Set is fetched without TLS, so it can be forged");
+                }
+                Keys::Jwks(JwkSet::from_url(url, pinned)?)
+            }
+        };
+        Ok(Self {
+            role,
+            keys,
+            warning,
+        })
+    }
+
+    /// Checks a token's signature and times, and reads its claims. `now_unix` is in seconds since
+    /// 1970. Waits for a JWK Set to be fetched when the token needs that (at most
+    /// [`jwks::FETCH_TIMEOUT`], at most once in [`jwks::FETCH_FLOOR_SECONDS`] for all tokens);
+    /// must then run on a tokio runtime.
+    pub async fn verify(&self, token: &str, now_unix: u64) -> Result<Claims, TokenError> {
+        let signed = token::split(token)?;
+        match &self.keys {
+            Keys::Fixed(keys) => keys.check(&signed)?,
+            Keys::Jwks(set) => set.check(&signed, now_unix).await?,
+        }
+        token::read_claims(&signed, now_unix)
+    }
+
+    /// Fetches a JWK Set ahead of the first token. Its failure is in [`Self::trouble`].
+    pub async fn prefetch(&self, now_unix: u64) {
+        if let Keys::Jwks(set) = &self.keys {
+            set.prefetch(now_unix).await;
+        }
+    }
+
+    /// For the operator: why the last refresh of a JWK Set failed, `None` when it did not. The
+    /// last good set stays in use meanwhile.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.keys {
+            Keys::Fixed(_) => None,
+            Keys::Jwks(set) => set
+                .trouble()
+                .map(|trouble| format!("{}: {trouble}", self.role.key_option())),
+        }
+    }
+
+    /// For the operator, once after loading: what is weak about the keys.
+    pub fn warning(&self) -> Option<String> {
+        self.warning
+            .map(|warning| format!("{}: {warning}", self.role.key_option()))
+    }
+
+    /// Whose tokens these keys are for.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing")
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Keys side by side, at most [`jwks::KEYS_MAX`].
+pub(crate) struct KeySet {
+    keys: Box<[VerifyKey]>,
+}
+
+impl KeySet {
+    pub(crate) fn new(keys: Vec<VerifyKey>) -> Self {
+        Self { keys: keys.into() }
+    }
+
+    fn single(key: VerifyKey) -> Self {
+        Self::new(vec![key])
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Checks the signature with the key the header names, or with those that have no name, or,
+    /// when the header names none, with all; in each case only keys of the header's algorithm.
+    pub(crate) fn check(&self, signed: &Signed<'_>) -> Result<(), TokenError> {
+        let is_named = |key: &&VerifyKey| match (&signed.key_id, key.id()) {
+            (Some(wanted), Some(id)) => wanted == id,
+            _ => true,
+        };
+        let mut named = self.keys.iter().filter(is_named).peekable();
+        if named.peek().is_none() {
+            return Err(TokenError::UnknownKey);
+        }
+        let mut fitting = named
+            .filter(|key| key.algorithm() == signed.algorithm)
+            .peekable();
+        if fitting.peek().is_none() {
+            return Err(TokenError::Algorithm);
+        }
+        let is_valid = |key: &VerifyKey| key.is_signature_valid(signed.message, &signed.signature);
+        if fitting.take(TRIES_MAX).any(is_valid) {
+            Ok(())
+        } else {
+            Err(TokenError::Signature)
+        }
+    }
+
+    /// Whether a key has this very name.
+    pub(crate) fn has_id(&self, wanted: &str) -> bool {
+        self.keys.iter().any(|key| key.id() == Some(wanted))
+    }
+}
+
+/// What a key option's value led to.
+enum Material {
+    Secret(Vec<u8>),
+    Pem(String),
+    JwkSet {
+        json: Vec<u8>,
+        path: Option<PathBuf>,
+    },
+    Url(Uri),
+}
+
+fn read_source(source: &str) -> Result<Material, KeyErrorKind> {
+    if let Some(path) = file_path(source) {
+        let bytes = read_file(path).map_err(|error| KeyErrorKind::Unreadable(error.kind()))?;
+        return file_material(bytes, path);
+    }
+    if source.starts_with("http://") || source.starts_with("https://") {
+        return source
+            .parse()
+            .map(Material::Url)
+            .map_err(|_| KeyErrorKind::Url);
+    }
+    if source.trim_start().starts_with("-----BEGIN ") {
+        // An environment file has no line breaks in values, so people write `\n`.
+        return Ok(Material::Pem(source.replace("\\n", "\n")));
+    }
+    // A JWK Set is often public. It must never serve as a secret by mistake.
+    if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(source).is_ok() {
+        return Ok(Material::JwkSet {
+            json: source.as_bytes().to_vec(),
+            path: None,
+        });
+    }
+    Ok(Material::Secret(source.as_bytes().to_vec()))
+}
+
+/// The path a key option names, if it names one.
+fn file_path(source: &str) -> Option<&Path> {
+    if let Some(path) = source.strip_prefix("file:") {
+        // `file:///etc/key` is how the reference hub writes it.
+        return Some(Path::new(path.strip_prefix("//").unwrap_or(path)));
+    }
+    if let Some(path) = source.strip_prefix('@') {
+        return Some(Path::new(path));
+    }
+    let path = Path::new(source);
+    (source.contains('/') && path.is_file()).then_some(path)
+}
+
+fn file_material(bytes: Vec<u8>, path: &Path) -> Result<Material, KeyErrorKind> {
+    let text = bytes.trim_ascii_start();
+    if text.starts_with(b"-----BEGIN ") {
+        return String::from_utf8(bytes)
+            .map(Material::Pem)
+            .map_err(|_| KeyErrorKind::Malformed);
+    }
+    // Broken JSON is an error later on, never a secret: a JWK Set is often public.
+    if text.starts_with(b"{") {
+        return Ok(Material::JwkSet {
+            json: bytes,
+            path: Some(path.to_owned()),
+        });
+    }
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    Ok(Material::Secret(
+        secret.strip_suffix(b"\r").unwrap_or(secret).to_vec(),
+    ))
+}
+
+/// Reads a file of at most [`KEY_FILE_BYTES_MAX`] bytes.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(KEY_FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > KEY_FILE_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+fn pinned_algorithm(alg: Option<&str>) -> Result<Option<Algorithm>, KeyErrorKind> {
+    match alg {
+        None | Some("") => Ok(None),
+        Some(name) => Algorithm::from_name(name)
+            .map(Some)
+            .ok_or(KeyErrorKind::UnknownAlgorithm),
+    }
+}
+
+fn public_key(text: &str, pinned: Option<Algorithm>) -> Result<VerifyKey, KeyErrorKind> {
+    let block = pem::first_block(text).ok_or(KeyErrorKind::Malformed)?;
+    let key_type = match block.label {
+        "PUBLIC KEY" => VerifyKey::public_key_type(&block.bytes).ok_or(KeyErrorKind::Malformed)?,
+        "RSA PUBLIC KEY" => KeyType::Rsa,
+        "CERTIFICATE" => return Err(KeyErrorKind::Certificate),
+        label if label.ends_with("PRIVATE KEY") => return Err(KeyErrorKind::PrivateKey),
+        _ => return Err(KeyErrorKind::Malformed),
+    };
+    VerifyKey::from_public(&block.bytes, key_type, pinned)
+}
+
+/// Why a key cannot be used. `Display` is meant for the operator: it names the option to change
+/// and never shows any of the option's value, which may be the key itself.
+#[derive(Debug)]
+pub struct KeyError {
+    /// `None`: a key given to [`sign`].
+    role: Option<Role>,
+    kind: KeyErrorKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyErrorKind {
+    EmptySecret,
+    UnknownAlgorithm,
+    WrongKeyType {
+        algorithm: &'static str,
+        key_type: &'static str,
+    },
+    Unreadable(io::ErrorKind),
+    Malformed,
+    Certificate,
+    PrivateKey,
+    Encrypted,
+    CannotSign,
+    RsaSize,
+    Url,
+    NoRoots,
+    JwkSet(&'static str),
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_about_algorithm = matches!(
+            self.kind,
+            KeyErrorKind::UnknownAlgorithm | KeyErrorKind::WrongKeyType { .. }
+        );
+        let option = match self.role {
+            Some(role) if is_about_algorithm => role.alg_option(),
+            Some(role) => role.key_option(),
+            None if is_about_algorithm => "the algorithm",
+            None => "the key",
+        };
+        write!(f, "{option}: {}", self.kind)
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl fmt::Display for KeyErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptySecret => f.write_str("the secret is empty"),
+            Self::UnknownAlgorithm => f.write_str(
+                "not an algorithm; HS256, RS256, PS256 and ES256, each also with 384 and 512, \
+                 and EdDSA are",
+            ),
+            Self::WrongKeyType {
+                algorithm,
+                key_type,
+            } => {
+                write!(f, "{algorithm} does not go with {key_type}")
+            }
+            Self::Unreadable(kind) => write!(f, "the file cannot be read: {kind}"),
+            Self::Malformed => f.write_str("not a key in PEM that this hub can use"),
+            Self::Certificate => f.write_str(
+                "a certificate, not a key; take the key out with \
+                 `openssl x509 -pubkey -noout -in FILE`",
+            ),
+            Self::PrivateKey => f.write_str(
+                "a private key; the hub needs only the public one, \
+                 `openssl pkey -pubout -in FILE`",
+            ),
+            Self::Encrypted => f.write_str("the private key is encrypted"),
+            Self::CannotSign => f.write_str("signing needs a secret or a private key in PEM"),
+            Self::RsaSize => f.write_str("an RSA key of less than 2048 or more than 8192 bits"),
+            Self::Url => f.write_str("not a URL of a JWK Set"),
+            Self::NoRoots => f.write_str("no root certificates are found to fetch the URL with"),
+            Self::JwkSet(problem) => write!(f, "not a usable JWK Set: {problem}"),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The gush server library: an event's way from the publisher's wire to the subscribers' wires.
+//!
+//! The modules are declared in the order in which an event and its subscribers meet them.
+#![deny(missing_docs)]
+
+// Typed settings, checked against each other once; defaults stand in `options.rs`.
+pub mod config;
+
+// One record per option: flag, environment, file key, help, default, how it is applied.
+pub mod options;
+
+// A text that never shows up in logs or listings.
+pub mod secret;
+
+// What the machine gives: cores and descriptors.
+pub mod limits;
+
+// Time as the hub sees it.
+pub mod clock;
+
+// The settings as the hub uses them, swapped whole on a reload.
+pub mod policy;
+
+// `--dev`: a hub to try things with.
+pub mod dev;
+
+// The parts of a running hub.
+pub mod hub;
+
+// Putting a hub together, running it, and taking it down in order.
+pub mod serve;
+
+// The TLS configuration and its exchange.
+pub(crate) mod tls;
+
+// Listeners, and the hand-over of sockets.
+pub(crate) mod accept;
+
+// The byte stream under HTTP, and the look at what comes next on it.
+pub(crate) mod transport;
+
+// Method and path to one of a closed set of routes.
+pub mod request;
+
+// Request fields and documents of dialect 0.x.
+pub mod dialect;
+
+// Forms, queries, percent-encoding.
+pub mod form;
+
+// Where a request's token stands.
+pub mod credentials;
+
+// Keys of publishers and subscribers.
+pub mod keys;
+
+// Key sets that are fetched and refreshed.
+pub mod jwks;
+
+// Tokens and what they grant.
+pub mod token;
+
+// Which web origins may read and publish.
+pub mod origin;
+
+// The only place that refuses.
+pub mod admit;
+
+// A routed request's answer.
+pub mod answer;
+
+// A checked event into the log, and the answer with its id.
+pub mod publish;
+
+// Opening the log that the settings name.
+pub mod store;
+
+// The newest events with their frames: all that shards read.
+pub mod window;
+
+// Cursor to first offset; nothing is missed between the answer's head and the shard.
+pub mod subscribe;
+
+// Topics and the matchers held against them.
+pub mod topic;
+
+// From a topic to the matchers it satisfies.
+pub mod matcher_table;
+
+// What one subscriber wants and may read.
+pub mod selection;
+
+// Encoded once, shared by all.
+pub mod frame;
+
+// One thread each: sockets, topic index, timers.
+pub mod shard;
+
+// Reads of the log that may wait, away from the shards.
+pub(crate) mod replay;
+
+// What a shard writes to.
+pub mod socket;
+
+// Why a stream ended.
+pub mod close;
+
+// Who is subscribed to what, and the events about it.
+pub mod presence;
+
+// The active-subscriptions API.
+pub mod subscriptions;
+
+// The orderly end.
+pub(crate) mod drain;
+
+// The console's files.
+pub mod console;
+
+// The metric catalogue.
+pub mod metrics;
+
+// What an operator reads when the hub cannot start.
+pub mod error;
+
+pub use dev::DevInfo;
+pub use error::ServeError;
+pub use serve::{Started, serve};

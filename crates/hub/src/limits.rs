@@ -1,0 +1,43 @@
+//! What the machine gives: cores and descriptors.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors kept for everything that is no connection: log segments, listeners, polls.
+const DESCRIPTORS_RESERVED: usize = 128;
+
+/// Cores this process may use, at least one.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Raises the soft descriptor limit to the hard one; returns what holds now.
+pub fn raise_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the descriptor limit could not be raised");
+            limit.current
+        }
+    };
+    now.map_or(usize::MAX, |descriptors| usize::try_from(descriptors).unwrap_or(usize::MAX))
+}
+
+/// Connections the hub takes: what is configured, but never more than there are descriptors.
+#[must_use]
+pub fn connections(configured: usize, descriptors: usize) -> usize {
+    let possible = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    if configured == 0 {
+        return possible;
+    }
+    if configured > possible {
+        tracing::warn!(
+            configured,
+            possible,
+            "--max-connections is more than the descriptor limit allows"
+        );
+    }
+    configured.min(possible)
+}

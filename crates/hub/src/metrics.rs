@@ -1,0 +1,388 @@
+//! The metric catalogue: name, type, labels and meaning of each in one table, and their values.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::close::CloseReason;
+use crate::socket::SinkKind;
+
+/// A number that goes up, or up and down.
+#[derive(Debug, Default)]
+pub struct Number(AtomicU64);
+
+impl Number {
+    /// Adds.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes away; gauges only.
+    pub fn sub(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one shard counts. Written by that shard alone, so no cache line travels per delivery.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardMetrics {
+    deliveries: Number,
+    delivered_bytes: Number,
+    pub(crate) heartbeats: Number,
+    pub(crate) replay_reads: Number,
+    pub(crate) gaps: Number,
+    pub(crate) behind: Number,
+    opened: Number,
+    open: [Number; SinkKind::ALL.len()],
+    closed: [Number; CloseReason::ALL.len()],
+}
+
+impl ShardMetrics {
+    pub(crate) fn delivered(&self, events: u64, bytes: u64) {
+        self.deliveries.add(events);
+        self.delivered_bytes.add(bytes);
+    }
+
+    pub(crate) fn opened(&self, kind: SinkKind) {
+        self.opened.add(1);
+        self.open[kind as usize].add(1);
+    }
+
+    pub(crate) fn closed(&self, kind: SinkKind, reason: CloseReason) {
+        self.open[kind as usize].sub(1);
+        self.closed[reason as usize].add(1);
+    }
+}
+
+/// Upper bounds of the publish latency buckets, in microseconds.
+const PUBLISH_BUCKETS_US: [u64; 10] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000];
+
+/// What the whole process counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// One per shard, in shard order.
+    pub shards: Vec<Arc<ShardMetrics>>,
+    /// Events accepted from publishers.
+    pub published: Number,
+    /// Requests refused, by hundreds of their status (4, 5).
+    pub rejected: [Number; 2],
+    publish_buckets: [Number; PUBLISH_BUCKETS_US.len()],
+    publish_count: Number,
+    publish_sum_us: Number,
+}
+
+/// What is read from other parts when the page is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Readings {
+    /// Open connections of every kind.
+    pub connections: u64,
+    /// The oldest offset held.
+    pub log_first: u64,
+    /// The offset the next event gets.
+    pub log_next: u64,
+    /// Whether events can be appended.
+    pub log_writable: bool,
+    /// Whether the hub is draining.
+    pub draining: bool,
+    /// Seconds since the start.
+    pub uptime_seconds: f64,
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets, a sum and a count.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition format.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, with the unit last.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Its labels and their closed sets; empty for none.
+    pub labels: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    write: fn(&Metrics, &Readings, &mut Page<'_>),
+}
+
+/// A metric being written.
+#[derive(Debug)]
+pub struct Page<'a> {
+    name: &'static str,
+    out: &'a mut String,
+}
+
+impl Page<'_> {
+    fn value(&mut self, labels: &str, value: f64) {
+        let _ = writeln!(self.out, "{}{labels} {value}", self.name);
+    }
+
+    #[allow(clippy::cast_precision_loss)] // counters past 2^53 lose their last digits, as in Prometheus
+    fn count(&mut self, labels: &str, value: u64) {
+        self.value(labels, value as f64);
+    }
+}
+
+fn total(metrics: &Metrics, of: impl Fn(&ShardMetrics) -> u64) -> u64 {
+    metrics.shards.iter().map(|shard| of(shard)).sum()
+}
+
+/// Every metric of the hub.
+pub static CATALOGUE: &[Metric] = &[
+    Metric {
+        name: "gush_connections_open",
+        kind: Kind::Gauge,
+        labels: "",
+        help: "Open connections of every kind.",
+        write: |_, readings, page| page.count("", readings.connections),
+    },
+    Metric {
+        name: "gush_subscribers_open",
+        kind: Kind::Gauge,
+        labels: "sink = tcp, tls, h2",
+        help: "Open streams by what carries them.",
+        write: |metrics, _, page| {
+            for kind in SinkKind::ALL {
+                let open = total(metrics, |shard| shard.open[kind as usize].value());
+                page.count(&format!("{{sink=\"{}\"}}", kind.name()), open);
+            }
+        },
+    },
+    Metric {
+        name: "gush_subscribers_behind",
+        kind: Kind::Gauge,
+        labels: "",
+        help: "Streams that have not had everything yet: replaying, or their socket is full.",
+        write: |metrics, _, page| page.count("", total(metrics, |shard| shard.behind.value())),
+    },
+    Metric {
+        name: "gush_streams_opened_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Streams opened.",
+        write: |metrics, _, page| page.count("", total(metrics, |shard| shard.opened.value())),
+    },
+    Metric {
+        name: "gush_streams_closed_total",
+        kind: Kind::Counter,
+        labels: "reason: see close reasons",
+        help: "Streams ended, by reason.",
+        write: |metrics, _, page| {
+            for reason in CloseReason::ALL {
+                let closed = total(metrics, |shard| shard.closed[reason as usize].value());
+                page.count(&format!("{{reason=\"{}\"}}", reason.name()), closed);
+            }
+        },
+    },
+    Metric {
+        name: "gush_events_published_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Events accepted from publishers.",
+        write: |metrics, _, page| page.count("", metrics.published.value()),
+    },
+    Metric {
+        name: "gush_publish_seconds",
+        kind: Kind::Histogram,
+        labels: "le",
+        help: "From a complete publish request to its event being in the log.",
+        write: write_publish_seconds,
+    },
+    Metric {
+        name: "gush_requests_rejected_total",
+        kind: Kind::Counter,
+        labels: "class = 4xx, 5xx",
+        help: "Publishes and subscribes that were refused.",
+        write: |metrics, _, page| {
+            page.count("{class=\"4xx\"}", metrics.rejected[0].value());
+            page.count("{class=\"5xx\"}", metrics.rejected[1].value());
+        },
+    },
+    Metric {
+        name: "gush_deliveries_total",
+        kind: Kind::Counter,
+        labels: "shard",
+        help: "Events handed to subscribers' sockets.",
+        write: |metrics, _, page| {
+            for (number, shard) in metrics.shards.iter().enumerate() {
+                page.count(&format!("{{shard=\"{number}\"}}"), shard.deliveries.value());
+            }
+        },
+    },
+    Metric {
+        name: "gush_delivered_bytes_total",
+        kind: Kind::Counter,
+        labels: "shard",
+        help: "Bytes of events handed to subscribers' sockets, framing included.",
+        write: |metrics, _, page| {
+            for (number, shard) in metrics.shards.iter().enumerate() {
+                page.count(&format!("{{shard=\"{number}\"}}"), shard.delivered_bytes.value());
+            }
+        },
+    },
+    Metric {
+        name: "gush_heartbeats_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Heartbeats sent.",
+        write: |metrics, _, page| page.count("", total(metrics, |shard| shard.heartbeats.value())),
+    },
+    Metric {
+        name: "gush_replay_reads_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Reads of the log for subscribers behind the memory window.",
+        write: |metrics, _, page| {
+            page.count("", total(metrics, |shard| shard.replay_reads.value()));
+        },
+    },
+    Metric {
+        name: "gush_gaps_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Times a connected subscriber needed events that were trimmed or damaged.",
+        write: |metrics, _, page| page.count("", total(metrics, |shard| shard.gaps.value())),
+    },
+    Metric {
+        name: "gush_log_first_offset",
+        kind: Kind::Gauge,
+        labels: "",
+        help: "The oldest offset held.",
+        write: |_, readings, page| page.count("", readings.log_first),
+    },
+    Metric {
+        name: "gush_log_next_offset",
+        kind: Kind::Gauge,
+        labels: "",
+        help: "The offset the next event gets.",
+        write: |_, readings, page| page.count("", readings.log_next),
+    },
+    Metric {
+        name: "gush_log_writable",
+        kind: Kind::Gauge,
+        labels: "",
+        help: "1 while events can be appended, 0 while publishers get 503.",
+        write: |_, readings, page| page.count("", u64::from(readings.log_writable)),
+    },
+    Metric {
+        name: "gush_draining",
+        kind: Kind::Gauge,
+        labels: "",
+        help: "1 while the hub ends its streams before it stops.",
+        write: |_, readings, page| page.count("", u64::from(readings.draining)),
+    },
+    Metric {
+        name: "gush_uptime_seconds",
+        kind: Kind::Gauge,
+        labels: "",
+        help: "Seconds since the start.",
+        write: |_, readings, page| page.value("", readings.uptime_seconds),
+    },
+    Metric {
+        name: "mercure_subscribers_connected",
+        kind: Kind::Gauge,
+        labels: "",
+        help: "The reference hub's name for the open streams.",
+        write: |metrics, _, page| page.count("", open_streams(metrics)),
+    },
+    Metric {
+        name: "mercure_subscribers_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "The reference hub's name for the streams opened.",
+        write: |metrics, _, page| page.count("", total(metrics, |shard| shard.opened.value())),
+    },
+    Metric {
+        name: "mercure_updates_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "The reference hub's name for the events accepted.",
+        write: |metrics, _, page| page.count("", metrics.published.value()),
+    },
+];
+
+fn open_streams(metrics: &Metrics) -> u64 {
+    total(metrics, |shard| shard.open.iter().map(Number::value).sum())
+}
+
+#[allow(clippy::cast_precision_loss)] // microseconds up to 285 years are exact
+fn write_publish_seconds(metrics: &Metrics, _: &Readings, page: &mut Page<'_>) {
+    let name = page.name;
+    let mut below = 0;
+    for (bound_us, bucket) in PUBLISH_BUCKETS_US.iter().zip(&metrics.publish_buckets) {
+        below += bucket.value();
+        let bound = *bound_us as f64 / 1e6;
+        let _ = writeln!(page.out, "{name}_bucket{{le=\"{bound}\"}} {below}");
+    }
+    let count = metrics.publish_count.value();
+    let sum = metrics.publish_sum_us.value() as f64 / 1e6;
+    let _ = writeln!(page.out, "{name}_bucket{{le=\"+Inf\"}} {count}");
+    let _ = writeln!(page.out, "{name}_sum {sum}");
+    let _ = writeln!(page.out, "{name}_count {count}");
+}
+
+impl Metrics {
+    /// Zeroes for this many shards.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        Self { shards: (0..shards).map(|_| Arc::default()).collect(), ..Self::default() }
+    }
+
+    /// Counts an accepted publish.
+    pub fn published_in(&self, took: Duration) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.published.add(1);
+        self.publish_count.add(1);
+        self.publish_sum_us.add(took_us);
+        let bucket = PUBLISH_BUCKETS_US.iter().position(|bound_us| took_us <= *bound_us);
+        if let Some(bucket) = bucket {
+            self.publish_buckets[bucket].add(1);
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn rejected_with(&self, status: http::StatusCode) {
+        self.rejected[usize::from(status.is_server_error())].add(1);
+    }
+
+    /// The page in the Prometheus text format.
+    #[must_use]
+    pub fn page(&self, readings: &Readings) -> String {
+        let mut out = String::with_capacity(8 * 1024);
+        for metric in CATALOGUE {
+            let _ = writeln!(out, "# HELP {} {}", metric.name, metric.help);
+            let _ = writeln!(out, "# TYPE {} {}", metric.name, metric.kind.name());
+            (metric.write)(self, readings, &mut Page { name: metric.name, out: &mut out });
+        }
+        out
+    }
+}

@@ -1,0 +1,82 @@
+//! The settings as the hub uses them, swapped whole on a reload.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::config::Settings;
+use crate::error::ServeError;
+use crate::keys::{KeyRing, Role};
+use crate::origin::OriginRules;
+use crate::secret::Secret;
+
+/// Settings and what is made from them: keys and origin rules. Immutable; a reload makes a new one.
+#[derive(Debug)]
+pub struct Policy {
+    /// The typed settings.
+    pub settings: Settings,
+    /// Checks publishers' tokens; absent: every publish is refused.
+    pub publisher: Option<KeyRing>,
+    /// Checks subscribers' tokens.
+    pub subscriber: Option<KeyRing>,
+    /// Origins that may read answers.
+    pub cors: OriginRules,
+    /// Origins that may publish by cookie.
+    pub publish_origins: OriginRules,
+}
+
+impl Policy {
+    /// Loads keys and checks origins.
+    ///
+    /// # Errors
+    ///
+    /// A key or an origin list that cannot be used; the text names the option.
+    pub fn new(settings: Settings) -> Result<Self, ServeError> {
+        let ring = |role: Role, source: &Option<Secret>, alg: &Option<String>| {
+            source
+                .as_ref()
+                .map(|source| KeyRing::load(role, source.expose(), alg.as_deref()))
+                .transpose()
+                .map_err(|error| ServeError::new(error.to_string()))
+        };
+        let origins = |list: &[String], option: &str| {
+            OriginRules::parse(list).map_err(|error| ServeError::setting(option, &error))
+        };
+        Ok(Self {
+            publisher: ring(Role::Publisher, &settings.publisher_key, &settings.publisher_alg)?,
+            subscriber: ring(Role::Subscriber, &settings.subscriber_key, &settings.subscriber_alg)?,
+            cors: origins(&settings.cors_origins, "--cors-origin")?,
+            publish_origins: origins(&settings.publish_origins, "--publish-origin")?,
+            settings,
+        })
+    }
+}
+
+/// The current policy. Reading it costs no lock; every part of the hub reads it anew where it
+/// decides, so a reload holds from the next decision on.
+#[derive(Debug)]
+pub struct PolicyCell(ArcSwap<Policy>);
+
+impl PolicyCell {
+    /// Starts with `policy`.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self(ArcSwap::from_pointee(policy))
+    }
+
+    /// The policy now, for a short look.
+    pub fn load(&self) -> Guard<Arc<Policy>> {
+        self.0.load()
+    }
+
+    /// The policy now, to keep over an await.
+    #[must_use]
+    pub fn load_full(&self) -> Arc<Policy> {
+        self.0.load_full()
+    }
+
+    /// Puts a new policy in place.
+    pub fn store(&self, policy: Policy) {
+        self.0.store(Arc::new(policy));
+    }
+}

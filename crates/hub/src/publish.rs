@@ -1,0 +1,110 @@
+//! From a publish request to an event in the log and the answer with its id.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use gush_log::AppendErrorKind;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::sync::oneshot;
+
+use crate::admit::{self, Rejection};
+use crate::dialect::{self, PAIRS_MAX};
+use crate::form::parse_pairs;
+use crate::hub::Hub;
+
+/// How long a publisher is told to wait when the log cannot take its event.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Appends what a request publishes; the id of the event once it is in the log as durably as
+/// configured.
+///
+/// # Errors
+///
+/// 401 and 403 by the token, 400 by the fields, 503 when the log cannot take the event. After an
+/// error nothing is published.
+pub async fn publish(
+    hub: &Hub,
+    headers: &HeaderMap,
+    query: &str,
+    body: Incoming,
+) -> Result<String, Rejection> {
+    let policy = hub.policy.load_full();
+    let pairs = parse_pairs(query.as_bytes(), PAIRS_MAX)
+        .map_err(|error| Rejection::bad_request(error.to_string()))?;
+    let claims = admit::publisher(&policy, headers, &pairs, hub.now_unix()).await?;
+    check_content_type(headers)?;
+    let settings = &policy.settings;
+    let body = tokio::time::timeout(settings.body_timeout, collect(body, settings.max_body))
+        .await
+        .map_err(|_| Rejection::bad_request("the request body took too long to arrive"))??;
+    let started_at = Instant::now();
+    let form = parse_pairs(&body, PAIRS_MAX)
+        .map_err(|error| Rejection::bad_request(error.to_string()))?;
+    let draft = dialect::publish_request(&form)?;
+    admit::topics(&claims, draft.topics.iter().map(AsRef::as_ref))?;
+    let (reply, answer) = oneshot::channel();
+    hub.log.append(
+        draft,
+        Box::new(move |outcome| {
+            // The publisher may have gone away; its event stays.
+            let _ = reply.send(outcome);
+        }),
+    );
+    match answer.await {
+        Ok(Ok(appended)) => {
+            hub.metrics.published_in(started_at.elapsed());
+            Ok(appended.id.into_string())
+        }
+        Ok(Err(error)) => {
+            if error.kind == AppendErrorKind::TooLarge {
+                return Err(Rejection::bad_request(error.kind.public_text()));
+            }
+            tracing::warn!(%error, "an event was not published");
+            Err(Rejection::unavailable(error.kind.public_text(), RETRY_AFTER))
+        }
+        Err(_) => Err(Rejection::unavailable(
+            AppendErrorKind::Closed.public_text(),
+            RETRY_AFTER,
+        )),
+    }
+}
+
+/// Only forms carry fields; another type reads as "no topic", as with the reference, but says so.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
+    let is_form = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(
+        |value| {
+            let kind = value.split(';').next().unwrap_or("").trim();
+            kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        },
+    );
+    if is_form {
+        return Ok(());
+    }
+    Err(Rejection::bad_request(
+        "Missing \"topic\" parameter: the body has to be sent as \
+         application/x-www-form-urlencoded",
+    ))
+}
+
+async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Rejection> {
+    let too_large = || {
+        Rejection::bad_request(format!("the request body is larger than {bytes_max} bytes"))
+    };
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|_| Rejection::bad_request("the request body ended before its end"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if collected.len() + data.len() > bytes_max {
+            return Err(too_large());
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(collected.freeze())
+}

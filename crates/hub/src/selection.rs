@@ -1,0 +1,37 @@
+//! What one subscriber wants and may read.
+
+use crate::topic::Matcher;
+
+/// The matchers of a subscriber and the grants of its token. Checked at admission, never changed.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// What it asked for: at least one, in the order given.
+    pub matchers: Box<[Matcher]>,
+    /// What its token lets it read of private events; empty: public events only.
+    pub grants: Box<[Matcher]>,
+    /// Whether it asked for the in-band gap event.
+    pub wants_gap: bool,
+}
+
+impl Selection {
+    /// Whether an event is for this subscriber: one of its topics matches a matcher and, if it is
+    /// private, one of them (not necessarily the same) matches a grant.
+    ///
+    /// Source: Mercure draft-07, "Authorization".
+    pub fn wants<'a>(
+        &self,
+        topics: impl Iterator<Item = &'a str> + Clone,
+        is_private: bool,
+    ) -> bool {
+        any_match(&self.matchers, topics.clone()) && (!is_private || self.may_read(topics))
+    }
+
+    /// Whether the grants open a private event with these topics.
+    pub fn may_read<'a>(&self, topics: impl Iterator<Item = &'a str>) -> bool {
+        any_match(&self.grants, topics)
+    }
+}
+
+fn any_match<'a>(matchers: &[Matcher], mut topics: impl Iterator<Item = &'a str>) -> bool {
+    topics.any(|topic| matchers.iter().any(|matcher| matcher.matches(topic)))
+}

@@ -1,0 +1,326 @@
+//! Putting a hub together, running it, and taking it down in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gush_log::Log;
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::accept::{Listener, accept};
+use crate::clock::Clock;
+use crate::config::{ConfigError, Loaded, Settings, reload_changes};
+use crate::dev::{self, DevInfo};
+use crate::drain;
+use crate::error::ServeError;
+use crate::hub::{Hub, Parts};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::policy::{Policy, PolicyCell};
+use crate::presence::Presence;
+use crate::replay::Replayer;
+use crate::request::Door;
+use crate::shard::{Seat, Shard, Shared};
+use crate::store;
+use crate::tls::TlsCell;
+use crate::window::Window;
+
+/// Loads the settings again, from the same sources as at the start.
+pub type Reload = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
+
+/// What a hub that has started tells.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// The bound public addresses, in the order of `--listen`.
+    pub public: Vec<SocketAddr>,
+    /// The bound admin address.
+    pub admin: Option<SocketAddr>,
+    /// Whether the listeners speak TLS.
+    pub tls: bool,
+    /// Present with `--dev`.
+    pub dev: Option<DevInfo>,
+}
+
+/// Connections waiting to be accepted, per listener: what a reconnect storm needs. The kernel
+/// cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+
+/// How often the certificate files are looked at for a renewal.
+const TLS_LOOK: Duration = Duration::from_secs(10);
+
+/// Runs a hub until SIGTERM or SIGINT has drained it. Blocks.
+///
+/// `ready` is called once, when all listeners are bound and the log is open.
+///
+/// # Errors
+///
+/// What keeps it from starting, in a sentence that names the option; or the log's last sync
+/// failing at the end.
+pub fn serve(
+    loaded: Loaded,
+    reload: Reload,
+    ready: Box<dyn FnOnce(&Started) + Send>,
+) -> Result<(), ServeError> {
+    let clock = Clock::real();
+    let mut settings = loaded.settings;
+    let dev = if settings.dev {
+        Some(dev::apply(&mut settings, clock.unix_ms() / 1000)?)
+    } else {
+        None
+    };
+    warn_about(&settings);
+    let descriptors = limits::raise_descriptors();
+    let policy = Policy::new(settings)?;
+    let runtime = runtime()?;
+    let log = store::open(&policy.settings)?;
+    tracing::info!(log = %log.describe(), "log open");
+    let running = Running::start(log, policy, clock, descriptors)?;
+    let result = runtime.block_on(running.run(&reload, dev, ready));
+    let closed = running.hub.log.close();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result?;
+    closed.map_err(|error| ServeError::new(format!("the log was not closed cleanly: {error}")))
+}
+
+/// What an operator should know and no check refuses.
+fn warn_about(settings: &Settings) {
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn runtime() -> Result<Runtime, ServeError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(limits::cores())
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .map_err(|error| ServeError::new(format!("the runtime could not start: {error}")))
+}
+
+/// A hub and the threads behind it.
+struct Running {
+    hub: Arc<Hub>,
+    replayer: Arc<Replayer>,
+    shards: std::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Running {
+    fn start(
+        log: Arc<dyn Log>,
+        policy: Policy,
+        clock: Clock,
+        descriptors: usize,
+    ) -> Result<Self, ServeError> {
+        let failed = |error: std::io::Error| {
+            ServeError::new(format!("a shard could not start: {error}"))
+        };
+        let settings = &policy.settings;
+        let count = if settings.shards == 0 { limits::cores() } else { settings.shards };
+        let connections_max = limits::connections(settings.max_connections, descriptors);
+        let seats: Vec<Seat> =
+            (0..count).map(|_| Seat::new()).collect::<Result<_, _>>().map_err(failed)?;
+        let inboxes: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.inbox)).collect();
+        let window = Arc::new(Window::new(
+            log.bounds().next,
+            settings.window_bytes,
+            settings.window_events,
+            inboxes.clone(),
+        ));
+        log.set_tail(Arc::clone(&window) as Arc<dyn gush_log::Tail>);
+        let replayer = Arc::new(Replayer::start(&log).map_err(failed)?);
+        let policy = Arc::new(PolicyCell::new(policy));
+        let presence = Arc::new(Presence::new(Arc::clone(&log)));
+        let metrics = Metrics::new(count);
+        let shared = Arc::new(Shared {
+            window: Arc::clone(&window),
+            replayer: Arc::clone(&replayer),
+            policy: Arc::clone(&policy),
+            presence: Arc::clone(&presence),
+            clock: clock.clone(),
+        });
+        let mut shards = Vec::with_capacity(count);
+        for (number, (seat, counters)) in seats.into_iter().zip(&metrics.shards).enumerate() {
+            let shard = Shard::start(number, seat, Arc::clone(&shared), Arc::clone(counters));
+            shards.push(shard.map_err(failed)?);
+        }
+        let parts = Parts {
+            log,
+            window,
+            shards: inboxes,
+            policy,
+            metrics,
+            presence,
+            clock,
+            connections_max,
+        };
+        Ok(Self {
+            hub: Arc::new(Hub::new(parts)),
+            replayer,
+            shards: std::sync::Mutex::new(shards),
+        })
+    }
+
+    async fn run(
+        &self,
+        reload: &Reload,
+        dev: Option<DevInfo>,
+        ready: Box<dyn FnOnce(&Started) + Send>,
+    ) -> Result<(), ServeError> {
+        let hub = &self.hub;
+        let policy = hub.policy.load_full();
+        let settings = &policy.settings;
+        let tls = match (&settings.tls_cert, &settings.tls_key) {
+            (Some(cert), Some(key)) => Some(Arc::new(TlsCell::load(cert, key)?)),
+            _ => None,
+        };
+        // Before the listeners, so that no signal ever meets the default action.
+        let mut signals = Signals::new()?;
+        let (stop, stopped) = watch::channel(false);
+        let listener = |door| Listener {
+            hub: Arc::clone(hub),
+            door,
+            tls: tls.clone(),
+            stop: stopped.clone(),
+        };
+        let mut public = Vec::new();
+        for address in &settings.listen {
+            let (socket, bound) = bind(*address, "--listen")?;
+            public.push(bound);
+            tokio::spawn(accept(listener(Door::Public), socket));
+        }
+        let admin = match settings.admin_listen {
+            Some(address) => {
+                let (socket, bound) = bind(address, "--admin-listen")?;
+                // Plain: it is for this machine, and a page that a browser opens without a warning.
+                let listener = Listener { tls: None, ..listener(Door::Admin) };
+                tokio::spawn(accept(listener, socket));
+                Some(bound)
+            }
+            None => None,
+        };
+        let presence = Arc::clone(&hub.presence);
+        let leavings = tokio::spawn(async move { presence.publish_leavings().await });
+        ready(&Started { public, admin, tls: tls.is_some(), dev });
+        drop(policy);
+        self.until_signalled(&mut signals, reload, tls.as_deref()).await;
+        let shards = std::mem::take(
+            &mut *self.shards.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        drain::drain(hub, shards, &stop).await;
+        leavings.abort();
+        hub.presence.publish_left();
+        self.replayer.stop();
+        Ok(())
+    }
+
+    async fn until_signalled(
+        &self,
+        signals: &mut Signals,
+        reload: &Reload,
+        tls: Option<&TlsCell>,
+    ) {
+        let mut tls_changed_at = tls.and_then(TlsCell::changed_at);
+        let mut look = tokio::time::interval(TLS_LOOK);
+        loop {
+            tokio::select! {
+                () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => return,
+                _ = signals.hangup.recv() => {
+                    self.reload(reload);
+                    reload_tls(tls);
+                    tls_changed_at = tls.and_then(TlsCell::changed_at);
+                }
+                _ = look.tick(), if tls.is_some() => {
+                    let changed_at = tls.and_then(TlsCell::changed_at);
+                    if changed_at != tls_changed_at {
+                        tls_changed_at = changed_at;
+                        reload_tls(tls);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts new settings in place, or says why the old ones stay.
+    fn reload(&self, reload: &Reload) {
+        let old = self.hub.policy.load_full();
+        let outcome = reload().map_err(|error| error.to_string()).and_then(|loaded| {
+            let mut settings = loaded.settings;
+            if settings.dev {
+                dev::apply(&mut settings, self.hub.now_unix()).map_err(|error| error.to_string())?;
+            }
+            let (changed, fixed) = reload_changes(&old.settings, &settings);
+            let policy = Policy::new(settings).map_err(|error| error.to_string())?;
+            self.hub.policy.store(policy);
+            Ok((changed, fixed))
+        });
+        match outcome {
+            Ok((changed, fixed)) => {
+                tracing::info!(changed = changed.join(", "), "configuration reloaded");
+                if !fixed.is_empty() {
+                    tracing::warn!(keys = fixed.join(", "), "changed, but need a restart");
+                }
+            }
+            Err(error) => {
+                tracing::error!("configuration not reloaded, the old one stays: {error}");
+            }
+        }
+    }
+}
+
+fn reload_tls(tls: Option<&TlsCell>) {
+    let Some(tls) = tls else { return };
+    match tls.reload() {
+        Ok(()) => tracing::info!("certificate reloaded"),
+        Err(error) => tracing::error!("certificate not reloaded, the old one stays: {error}"),
+    }
+}
+
+fn bind(address: SocketAddr, option: &str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let listen = || -> std::io::Result<(TcpListener, SocketAddr)> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from_std(socket.into())?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listen().map_err(|error| {
+        ServeError::new(format!("{option} {address}: {error}; choose another address"))
+    })
+}
+
+/// The signals a hub obeys.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServeError> {
+        let watch = |kind| {
+            signal(kind).map_err(|error| ServeError::new(format!("signals: {error}")))
+        };
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+            hangup: watch(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// SIGTERM or SIGINT: end.
+async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,95 @@
+//! What reaches a shard from other threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::admit::ConnectionPermit;
+use crate::presence::Present;
+use crate::replay::Chunk;
+use crate::selection::Selection;
+use crate::socket::Sink;
+use gush_log::Offset;
+
+/// Names one subscriber of a shard for as long as it is there: places are used again, so the
+/// generation tells a late answer for a predecessor apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriberKey {
+    /// The place.
+    pub index: u32,
+    /// How often the place was used before.
+    pub generation: u32,
+}
+
+/// A subscriber on its way into a shard: admitted, answered, its socket bare.
+#[derive(Debug)]
+pub struct NewSubscriber {
+    /// Where its bytes go.
+    pub sink: Sink,
+    /// What it wants and may read.
+    pub selection: Arc<Selection>,
+    /// The first offset it has not had.
+    pub start: Offset,
+    /// When its token expires, in milliseconds of the hub's clock.
+    pub expires_at_ms: Option<u64>,
+    /// Its entry in the active subscriptions, if those are on.
+    pub present: Option<Arc<Present>>,
+    /// Its share of the connection limit, given back when the stream ends.
+    pub permit: Option<ConnectionPermit>,
+}
+
+/// A request to a shard.
+#[derive(Debug)]
+pub enum Command {
+    /// Take over a subscriber. At most as many as there are connections.
+    Subscribe(Box<NewSubscriber>),
+    /// What the helper read. At most one per subscriber.
+    Chunk(Box<Chunk>),
+    /// The pipe of a subscriber has room again. At most one per subscriber.
+    PipeRoom(SubscriberKey),
+    /// The reader of a pipe went away. At most one per subscriber.
+    PipeLeft(SubscriberKey),
+    /// End all streams, spread over this time, then the thread. Once.
+    Drain(Duration),
+}
+
+/// The one way into a shard.
+///
+/// Bounded by what it carries: see each [`Command`]. New events are not sent at all; the shard
+/// takes them from the window after a wake-up.
+#[derive(Debug)]
+pub struct Inbox {
+    commands: Mutex<Vec<Command>>,
+    waker: mio::Waker,
+    awake: AtomicBool,
+}
+
+impl Inbox {
+    pub(crate) fn new(waker: mio::Waker) -> Self {
+        Self { commands: Mutex::default(), waker, awake: AtomicBool::new(false) }
+    }
+
+    /// Adds a command and wakes the shard.
+    pub fn send(&self, command: Command) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.wake();
+    }
+
+    /// Wakes the shard so that it looks for new events: one system call, none if it is awake.
+    pub fn wake(&self) {
+        if !self.awake.swap(true, Ordering::SeqCst) {
+            // Fails only if the poll is gone, and then so is the shard.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Called by the shard before it looks for work: later wake-ups count again.
+    pub(super) fn rearm(&self) {
+        self.awake.store(false, Ordering::SeqCst);
+    }
+
+    /// Moves the waiting commands to `into`.
+    pub(super) fn drain(&self, into: &mut Vec<Command>) {
+        into.append(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

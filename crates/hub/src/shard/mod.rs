@@ -1,0 +1,293 @@
+//! A shard: one thread that owns its sockets, its topic index and its timers, and waits for nothing
+//! but its poll.
+//!
+//! A turn looks at readiness, commands, new events and timers, then writes a slice of what is due.
+//! So a broadcast to many never keeps a new event, a timer or a leaving peer waiting for long.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gush_log::Offset;
+use mio::{Events, Poll, Token, Waker};
+
+use crate::clock::{Clock, TICK_MS, ticks};
+use crate::close::CloseReason;
+use crate::frame::Frame;
+use crate::matcher_table::{MatcherId, MatcherTable};
+use crate::metrics::ShardMetrics;
+use crate::policy::PolicyCell;
+use crate::presence::Presence;
+use crate::replay::Replayer;
+use crate::socket::{Heard, Sink, reason_of};
+use crate::window::{Entry, Window};
+
+// What reaches a shard from other threads.
+mod inbox;
+
+// Taking subscribers in and letting them go.
+mod membership;
+
+// New events to the subscribers that are up to date.
+mod fanout;
+
+// Subscribers that are behind, until they are up to date.
+mod catchup;
+
+// Heartbeats, timeouts, ends of life, and the drain.
+mod timers;
+
+// One subscriber's state.
+mod subscriber;
+
+// The timers themselves.
+mod wheel;
+
+pub use inbox::{Command, Inbox, NewSubscriber, SubscriberKey};
+use subscriber::Subscribers;
+use wheel::Wheel;
+
+/// Visits between two looks at the poll: about two milliseconds of sending.
+const SLICE_VISITS: usize = 256;
+
+/// Most events waiting to be swept; more stay in the window.
+const JOBS_MAX: usize = 1024;
+
+/// Most bytes of frames the waiting events may keep alive.
+const JOBS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const WAKE: Token = Token(usize::MAX);
+
+/// What the shards share: each part is either immutable or made for sharing.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) window: Arc<Window>,
+    pub(crate) replayer: Arc<Replayer>,
+    pub(crate) policy: Arc<PolicyCell>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) clock: Clock,
+}
+
+/// A poll and the inbox that wakes it: made before the window, which must know all inboxes.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    poll: Poll,
+    pub(crate) inbox: Arc<Inbox>,
+}
+
+impl Seat {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        Ok(Self { poll, inbox: Arc::new(Inbox::new(waker)) })
+    }
+}
+
+/// An event and the matchers of this shard that it satisfies.
+#[derive(Debug)]
+struct Job {
+    entry: Arc<Entry>,
+    matched: Vec<MatcherId>,
+}
+
+/// How far the sweep of the first job has come. Lists are swept from their end, so that removing
+/// a subscriber (the last one takes its place) never moves an unvisited one to the visited side.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
+    matcher: usize,
+    /// Subscribers of that matcher's list still to visit; `None` before the list was looked at.
+    remaining: Option<usize>,
+}
+
+#[derive(Debug)]
+struct DrainPlan {
+    started_at: u32,
+    window_ticks: u32,
+    /// How many streams there were, for an even rate.
+    total: usize,
+    closed: usize,
+    next_place: u32,
+    /// More streams are due to end than one slice took.
+    is_late: bool,
+}
+
+/// The state of one shard thread.
+pub(crate) struct Shard {
+    poll: Poll,
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    metrics: Arc<ShardMetrics>,
+    subscribers: Subscribers,
+    matchers: MatcherTable,
+    /// The subscribers of each matcher, by matcher id.
+    lists: Vec<Vec<u32>>,
+    /// The first offset not taken from the window yet.
+    head: Offset,
+    jobs: VecDeque<Job>,
+    jobs_bytes: usize,
+    sweep: Sweep,
+    /// Subscribers that are behind and may go on.
+    ready: VecDeque<SubscriberKey>,
+    wheel: Wheel,
+    drain: Option<DrainPlan>,
+    heartbeat: Frame,
+    /// Kept between turns for their capacity.
+    entries: Vec<Arc<Entry>>,
+    commands: Vec<Command>,
+    spare_matched: Vec<Vec<MatcherId>>,
+}
+
+impl Shard {
+    /// Starts a shard thread; it ends after a [`Command::Drain`] once its last stream is closed.
+    pub(crate) fn start(
+        number: usize,
+        seat: Seat,
+        shared: Arc<Shared>,
+        metrics: Arc<ShardMetrics>,
+    ) -> io::Result<JoinHandle<()>> {
+        let now = shared.clock.tick();
+        let shard = Self {
+            poll: seat.poll,
+            inbox: seat.inbox,
+            head: shared.window.next(),
+            shared,
+            metrics,
+            subscribers: Subscribers::default(),
+            matchers: MatcherTable::default(),
+            lists: Vec::new(),
+            jobs: VecDeque::new(),
+            jobs_bytes: 0,
+            sweep: Sweep::default(),
+            ready: VecDeque::new(),
+            wheel: Wheel::new(now),
+            drain: None,
+            heartbeat: Frame::of_text(gush_sse::HEARTBEAT),
+            entries: Vec::new(),
+            commands: Vec::new(),
+            spare_matched: Vec::new(),
+        };
+        std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || shard.run())
+    }
+
+    fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, "a shard's poll failed; the shard ends");
+                    return;
+                }
+            }
+            for event in &events {
+                if event.token() != WAKE {
+                    self.on_readiness(event);
+                }
+            }
+            self.inbox.rearm();
+            self.obey_commands();
+            self.take_new_events();
+            self.fire_timers();
+            self.sweep_slice();
+            self.catch_up_slice();
+            self.drain_slice();
+            if self.is_done() {
+                return;
+            }
+        }
+    }
+
+    /// Zero while there is work, else until the next timer.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.jobs.is_empty() || !self.ready.is_empty() || self.shared.window.next() > self.head
+        {
+            return Some(Duration::ZERO);
+        }
+        if let Some(plan) = &self.drain {
+            let wait_ms = if plan.is_late { 0 } else { TICK_MS };
+            return Some(Duration::from_millis(wait_ms));
+        }
+        let now = self.shared.clock.tick();
+        let ahead = self.wheel.ticks_to_next(now)?;
+        if self.shared.clock.is_manual() {
+            // Whoever moves the clock wakes the shards.
+            return if ahead == 0 { Some(Duration::ZERO) } else { None };
+        }
+        let due_ms = u64::from(now + ahead) * TICK_MS;
+        Some(Duration::from_millis(due_ms.saturating_sub(self.shared.clock.now_ms())))
+    }
+
+    fn on_readiness(&mut self, event: &mio::event::Event) {
+        let index = u32::try_from(event.token().0).expect("tokens are places");
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            let mut discarded = subscriber.discarded;
+            let heard = subscriber.sink.hear(&mut discarded);
+            subscriber.discarded = discarded;
+            if let Heard::End(reason) = heard {
+                self.close(index, reason);
+                return;
+            }
+        }
+        if event.is_writable() {
+            self.on_room(index);
+        }
+    }
+
+    fn on_room(&mut self, index: u32) {
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        if let Err(error) = subscriber.sink.flush() {
+            let reason = reason_of(&error);
+            self.close(index, reason);
+            return;
+        }
+        if subscriber.phase == subscriber::Phase::Blocked {
+            self.make_ready(index);
+        }
+    }
+
+    fn obey_commands(&mut self) {
+        let mut commands = std::mem::take(&mut self.commands);
+        self.inbox.drain(&mut commands);
+        for command in commands.drain(..) {
+            match command {
+                Command::Subscribe(new) => self.take_in(*new),
+                Command::Chunk(chunk) => self.on_chunk(&chunk),
+                Command::PipeRoom(key) => {
+                    if self.subscribers.of_key(key).is_some() {
+                        self.on_room(key.index);
+                    }
+                }
+                Command::PipeLeft(key) => {
+                    if self.subscribers.of_key(key).is_some() {
+                        self.close(key.index, CloseReason::PeerLeft);
+                    }
+                }
+                Command::Drain(window) => self.begin_drain(ticks(window)),
+            }
+        }
+        self.commands = commands;
+    }
+
+    fn is_done(&self) -> bool {
+        self.drain.is_some() && self.subscribers.len() == 0
+    }
+}
+
+/// How long the kernel may keep unacknowledged bytes of a subscriber that is behind: longer than
+/// `write_timeout`, so that the hub's own reason comes first.
+fn blocked_user_timeout_ms(write_timeout: Duration) -> u32 {
+    let timeout = write_timeout + Duration::from_secs(10);
+    u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Tells a pipe who its subscriber is; sockets need no telling.
+fn introduce(sink: &Sink, inbox: &Arc<Inbox>, key: SubscriberKey) {
+    if let Sink::Pipe(pipe) = sink {
+        pipe.set_owner(Arc::clone(inbox), key);
+    }
+}

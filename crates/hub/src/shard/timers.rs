@@ -1,0 +1,146 @@
+//! Heartbeats, timeouts, ends of life, and the drain.
+
+use super::subscriber::{NEVER, Phase};
+use super::{DrainPlan, SLICE_VISITS, Shard};
+use crate::clock::ticks;
+use crate::close::CloseReason;
+use crate::dialect;
+use crate::frame::Frame;
+
+impl Shard {
+    /// Sets a subscriber's one timer to whatever comes first for it.
+    pub(super) fn set_timer(&mut self, index: u32, now: u32) {
+        let policy = self.shared.policy.load();
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let mut deadline = subscriber.expires_at.min(subscriber.life_end);
+        if subscriber.stalled_since != NEVER {
+            let timeout = ticks(policy.settings.write_timeout).max(1);
+            deadline = deadline.min(subscriber.stalled_since.saturating_add(timeout));
+        }
+        let beat = ticks(policy.settings.heartbeat);
+        if beat > 0 {
+            // A little early, each by another amount, so that the heartbeats of all who got the
+            // same broadcast do not come due in the same tick for ever after.
+            let early = fastrand::u32(0..=beat / 8);
+            let due = subscriber.last_write_at.saturating_add(beat - early);
+            deadline = deadline.min(due.max(now + 1));
+        }
+        if deadline == NEVER {
+            self.wheel.clear(index);
+        } else {
+            self.wheel.set(index, deadline);
+        }
+    }
+
+    /// Handles the timers that are due, a slice at a time.
+    pub(super) fn fire_timers(&mut self) {
+        let now = self.shared.clock.tick();
+        for _ in 0..SLICE_VISITS {
+            let Some(index) = self.wheel.pop_due(now) else { return };
+            self.on_timer(index, now);
+        }
+    }
+
+    fn on_timer(&mut self, index: u32, now: u32) {
+        let policy = self.shared.policy.load();
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let write_timeout = ticks(policy.settings.write_timeout).max(1);
+        let beat = ticks(policy.settings.heartbeat);
+        let ended = if subscriber.expires_at <= now {
+            Some(CloseReason::TokenExpired)
+        } else if subscriber.life_end <= now {
+            Some(CloseReason::StreamLife)
+        } else if subscriber.stalled_since != NEVER
+            && now.saturating_sub(subscriber.stalled_since) >= write_timeout
+        {
+            Some(CloseReason::WriteTimeout)
+        } else {
+            None
+        };
+        if let Some(reason) = ended {
+            self.close(index, reason);
+            return;
+        }
+        let silent = now.saturating_sub(subscriber.last_write_at);
+        if beat > 0
+            && silent >= beat - beat / 8
+            && subscriber.at_border()
+            && matches!(subscriber.phase, Phase::Live | Phase::Reading)
+        {
+            self.beat(index, now);
+        }
+        self.set_timer(index, now);
+    }
+
+    fn beat(&mut self, index: u32, now: u32) {
+        let heartbeat = self.heartbeat.clone();
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let length = heartbeat.framed(subscriber.sink.framing()).len();
+        match subscriber.sink.write(&[&heartbeat], 0) {
+            Ok(taken) if taken == length => {
+                subscriber.last_write_at = now;
+                self.metrics.heartbeats.add(1);
+            }
+            Ok(taken) => {
+                // Even a heartbeat does not fit: the subscriber is behind by its rest.
+                let owed = if taken == 0 { 0 } else { length - taken };
+                subscriber.owed = u8::try_from(owed).expect("a heartbeat has a few bytes");
+                subscriber.last_write_at = now;
+                if subscriber.phase == Phase::Live {
+                    // What is swept but not visited yet is at or after the job in front.
+                    let first = self.jobs.front().map_or(self.head, |job| job.entry.offset());
+                    subscriber.cursor = subscriber.cursor.max(first.min(self.head));
+                    self.metrics.behind.add(1);
+                    self.block(index, now, false);
+                }
+            }
+            Err(error) => self.fail(index, &error),
+        }
+    }
+
+    /// Starts ending all streams at a steady rate over the window.
+    pub(super) fn begin_drain(&mut self, window_ticks: u32) {
+        self.drain = Some(DrainPlan {
+            started_at: self.shared.clock.tick(),
+            window_ticks,
+            total: self.subscribers.len(),
+            closed: 0,
+            next_place: 0,
+            is_late: false,
+        });
+    }
+
+    /// Ends as many streams as are due by now; all that are left at the end of the window.
+    pub(super) fn drain_slice(&mut self) {
+        let Some(mut plan) = self.drain.take() else { return };
+        let elapsed = self.shared.clock.tick().saturating_sub(plan.started_at);
+        let over = elapsed >= plan.window_ticks;
+        let due = if over {
+            usize::MAX
+        } else {
+            plan.total * elapsed as usize / plan.window_ticks as usize
+        };
+        let mut visits = 0;
+        while plan.closed < due && visits < SLICE_VISITS && self.subscribers.len() > 0 {
+            if plan.next_place >= self.subscribers.places() {
+                // Streams that were handed over meanwhile sit in places already passed.
+                plan.next_place = 0;
+            }
+            let index = plan.next_place;
+            plan.next_place += 1;
+            visits += 1;
+            if self.subscribers.get_mut(index).is_some() {
+                plan.closed += 1;
+                self.close_drained(index);
+            }
+        }
+        plan.is_late = plan.closed < due && self.subscribers.len() > 0;
+        self.drain = Some(plan);
+    }
+
+    fn close_drained(&mut self, index: u32) {
+        let policy = self.shared.policy.load();
+        let words = dialect::retry_line(policy.settings.retry).map(|line| Frame::of_text(&line));
+        self.close_with(index, CloseReason::Drain, words.as_ref());
+    }
+}

@@ -1,0 +1,186 @@
+//! What a shard writes to. The only code that makes system calls on a subscriber's descriptor.
+
+use std::io;
+
+use mio::Token;
+
+use crate::close::CloseReason;
+use crate::frame::{Frame, Framing};
+
+// A bare TCP socket: no buffer of its own.
+mod tcp;
+
+// A TCP socket under TLS: rustls holds what the kernel has not taken yet.
+mod tls;
+
+// A body that hyper sends: HTTP/2 streams, and subscribes that reached hyper's connection.
+mod pipe;
+
+pub use pipe::{PIPE_BYTES_MAX, PipeBody, PipeSink, pipe};
+pub use tcp::{SocketOptions, TcpSink};
+pub use tls::TlsSink;
+
+/// Most frames in one write: a vectored call takes 1,024 at most (`IOV_MAX`), and past a few dozen
+/// the cost per frame no longer falls.
+pub const WRITE_FRAMES_MAX: usize = 64;
+
+/// Where a subscriber's bytes go.
+///
+/// Every kind takes what it can at once and never waits; what it does not take stays in the log,
+/// remembered by the subscriber's cursor.
+#[derive(Debug)]
+pub enum Sink {
+    /// HTTP/1.x without TLS.
+    Tcp(TcpSink),
+    /// HTTP/1.x under TLS.
+    Tls(Box<TlsSink>),
+    /// A stream inside hyper.
+    Pipe(PipeSink),
+}
+
+/// What reading from a subscriber, who has nothing more to say, brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing, or bytes that were thrown away.
+    Nothing,
+    /// The stream is over for this reason.
+    End(CloseReason),
+}
+
+/// Most bytes thrown away per stream that arrive behind a subscribe. A pipelined request or two is
+/// tolerated; more is a peer that does not speak the protocol.
+pub const DISCARDED_BYTES_MAX: u32 = 64 * 1024;
+
+impl Sink {
+    /// How frames are wrapped for this sink.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
+        match self {
+            Self::Tcp(sink) => sink.framing(),
+            Self::Tls(sink) => sink.framing(),
+            Self::Pipe(_) => Framing::Raw,
+        }
+    }
+
+    /// The word for metrics.
+    #[must_use]
+    pub const fn kind(&self) -> SinkKind {
+        match self {
+            Self::Tcp(_) => SinkKind::Tcp,
+            Self::Tls(_) => SinkKind::Tls,
+            Self::Pipe(_) => SinkKind::Pipe,
+        }
+    }
+
+    /// Writes the framed bytes of `frames`, leaving out the first `skip`; one vectored call for
+    /// TCP. Returns how many bytes were taken beyond `skip`, 0 when none can be taken now.
+    ///
+    /// # Errors
+    ///
+    /// The socket's error: the stream is over.
+    pub fn write(&mut self, frames: &[&Frame], skip: usize) -> io::Result<usize> {
+        match self {
+            Self::Tcp(sink) => sink.write(frames, skip),
+            Self::Tls(sink) => sink.write(frames, skip),
+            Self::Pipe(sink) => sink.write(frames, skip),
+        }
+    }
+
+    /// Starts telling the shard's poll about this sink.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused the registration (out of memory).
+    pub fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(sink) => sink.register(registry, token),
+            Self::Tls(sink) => sink.register(registry, token),
+            Self::Pipe(_) => Ok(()),
+        }
+    }
+
+    /// Reads and throws away what the peer sends, and notices its end. `discarded` counts on.
+    pub fn hear(&mut self, discarded: &mut u32) -> Heard {
+        match self {
+            Self::Tcp(sink) => sink.hear(discarded),
+            Self::Tls(sink) => sink.hear(discarded),
+            Self::Pipe(_) => Heard::Nothing,
+        }
+    }
+
+    /// Pushes out what the sink itself still holds (TLS only), after the socket became writable.
+    ///
+    /// # Errors
+    ///
+    /// The socket's error: the stream is over.
+    pub fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(sink) => sink.flush(),
+            Self::Tcp(_) | Self::Pipe(_) => Ok(()),
+        }
+    }
+
+    /// A subscriber that is behind answers the kernel's zero-window probes and must not be taken
+    /// for a vanished one, so the kernel's own timeout is lengthened meanwhile (decision 0009).
+    pub fn set_user_timeout_ms(&self, timeout_ms: u32) {
+        match self {
+            Self::Tcp(sink) => sink.set_user_timeout_ms(timeout_ms),
+            Self::Tls(sink) => sink.set_user_timeout_ms(timeout_ms),
+            Self::Pipe(_) => {}
+        }
+    }
+
+    /// Ends the stream. `last_words` (unframed text) are sent if there is room and the reason
+    /// allows; `at_border` says whether the bytes so far end with a whole frame.
+    pub fn close(self, reason: CloseReason, last_words: Option<&Frame>, at_border: bool) {
+        let words = if reason.resets() || !at_border { None } else { last_words };
+        match self {
+            Self::Tcp(sink) => sink.close(reason, words, at_border),
+            Self::Tls(sink) => sink.close(reason, words, at_border),
+            Self::Pipe(sink) => sink.close(reason, words),
+        }
+    }
+}
+
+/// The kinds of sinks, for gauges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SinkKind {
+    /// A bare socket.
+    Tcp,
+    /// A socket under TLS.
+    Tls,
+    /// A stream inside hyper.
+    Pipe,
+}
+
+impl SinkKind {
+    /// Every kind, in the order of the metric's label values.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Tls, Self::Pipe];
+
+    /// The label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Pipe => "h2",
+        }
+    }
+}
+
+/// The reason behind a socket error.
+#[must_use]
+pub fn reason_of(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => CloseReason::PeerVanished,
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::UnexpectedEof => CloseReason::PeerLeft,
+        _ => CloseReason::SocketError,
+    }
+}

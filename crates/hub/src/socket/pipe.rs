@@ -1,0 +1,151 @@
+//! A bounded pipe into a response body that hyper sends: HTTP/2 streams, and the rare subscribe
+//! that reached hyper's HTTP/1 connection.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame as BodyFrame};
+
+use crate::close::CloseReason;
+use crate::frame::{Frame, Framing};
+use crate::shard::{Command, Inbox, SubscriberKey};
+
+/// Most bytes that wait in one pipe for HTTP/2's flow control; what does not fit stays in the log.
+pub const PIPE_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Debug, Default)]
+struct State {
+    pending: VecDeque<Bytes>,
+    pending_bytes: usize,
+    /// The shard came up short and wants to hear of room.
+    wants_room: bool,
+    ended: bool,
+    /// hyper dropped the body: the peer left.
+    left: bool,
+    reader: Option<Waker>,
+    /// Whom to tell; set once the shard has given the subscriber its place.
+    owner: Option<(Arc<Inbox>, SubscriberKey)>,
+}
+
+type Shared = Arc<Mutex<State>>;
+
+/// The shard's end.
+#[derive(Debug)]
+pub struct PipeSink(Shared);
+
+/// hyper's end.
+#[derive(Debug)]
+pub struct PipeBody(Shared);
+
+/// A pipe with `first` already in it: the comment and `retry:` that every stream begins with.
+#[must_use]
+pub fn pipe(first: Bytes) -> (PipeSink, PipeBody) {
+    let state = State {
+        pending_bytes: first.len(),
+        pending: VecDeque::from([first]),
+        ..State::default()
+    };
+    let shared = Arc::new(Mutex::new(state));
+    (PipeSink(Arc::clone(&shared)), PipeBody(shared))
+}
+
+impl PipeSink {
+    /// Names the shard and subscriber that hear of room and of the peer's leaving.
+    pub(crate) fn set_owner(&self, inbox: Arc<Inbox>, key: SubscriberKey) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.left {
+            inbox.send(Command::PipeLeft(key));
+        }
+        state.owner = Some((inbox, key));
+    }
+
+    pub(super) fn write(&mut self, frames: &[&Frame], skip: usize) -> io::Result<usize> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.left {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let mut taken = 0;
+        let mut skip = skip;
+        for frame in frames {
+            let mut piece = frame.framed_bytes(Framing::Raw);
+            piece.advance(skip);
+            skip = 0;
+            let room = PIPE_BYTES_MAX.saturating_sub(state.pending_bytes);
+            let whole = piece.len() <= room;
+            piece.truncate(room);
+            if !piece.is_empty() {
+                taken += piece.len();
+                state.pending_bytes += piece.len();
+                state.pending.push_back(piece);
+            }
+            if !whole {
+                state.wants_room = true;
+                break;
+            }
+        }
+        if taken > 0
+            && let Some(reader) = state.reader.take()
+        {
+            reader.wake();
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn close(self, reason: CloseReason, words: Option<&Frame>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(words) = words {
+            state.pending.push_back(words.framed_bytes(Framing::Raw));
+        }
+        if reason.resets() {
+            state.pending.clear();
+        }
+        state.ended = true;
+        state.owner = None;
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Body for PipeBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Infallible>>> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(piece) = state.pending.pop_front() {
+            state.pending_bytes = state.pending_bytes.saturating_sub(piece.len());
+            // Half empty: asking earlier would cost a wake-up per frame.
+            if state.wants_room && state.pending_bytes <= PIPE_BYTES_MAX / 2 {
+                state.wants_room = false;
+                if let Some((inbox, key)) = &state.owner {
+                    inbox.send(Command::PipeRoom(*key));
+                }
+            }
+            return Poll::Ready(Some(Ok(BodyFrame::data(piece))));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        state.reader = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for PipeBody {
+    fn drop(&mut self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.left = true;
+        if let Some((inbox, key)) = state.owner.take() {
+            inbox.send(Command::PipeLeft(key));
+        }
+    }
+}

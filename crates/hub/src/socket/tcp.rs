@@ -1,0 +1,145 @@
+//! A bare TCP socket: what the kernel does not take stays in the log.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use socket2::SockRef;
+
+use super::{DISCARDED_BYTES_MAX, Heard, WRITE_FRAMES_MAX, reason_of};
+use crate::close::CloseReason;
+use crate::frame::{Frame, Framing};
+
+/// Kernel settings of a subscriber's socket.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    /// Longest time sent bytes may stay unacknowledged; zero leaves the kernel's (15 min or more).
+    pub user_timeout: Duration,
+    /// `SO_SNDBUF` in bytes (the kernel doubles it); 0 leaves the kernel's, which grows to 4 MB
+    /// for a peer that never reads.
+    pub send_buffer_bytes: usize,
+}
+
+impl SocketOptions {
+    /// Applies the settings. Failures are ignored: a kernel that refuses one still serves.
+    pub fn apply(self, socket: &SockRef<'_>) {
+        let _ = socket.set_tcp_nodelay(true);
+        if !self.user_timeout.is_zero() {
+            let _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
+        }
+        if self.send_buffer_bytes > 0 {
+            let _ = socket.set_send_buffer_size(self.send_buffer_bytes);
+        }
+    }
+}
+
+/// A socket and how its stream is framed.
+#[derive(Debug)]
+pub struct TcpSink {
+    stream: TcpStream,
+    framing: Framing,
+}
+
+impl TcpSink {
+    /// Takes over a connected, non-blocking socket whose answer head has been sent.
+    #[must_use]
+    pub fn new(stream: std::net::TcpStream, framing: Framing) -> Self {
+        Self { stream: TcpStream::from_std(stream), framing }
+    }
+
+    pub(super) const fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    pub(super) fn write(&mut self, frames: &[&Frame], skip: usize) -> io::Result<usize> {
+        let result = match frames {
+            [] => return Ok(0),
+            // send(2) is a little cheaper than writev(2) for one piece.
+            [frame] => self.stream.write(&frame.framed(self.framing)[skip..]),
+            [first, rest @ ..] => {
+                let mut slices = [IoSlice::new(&[]); WRITE_FRAMES_MAX];
+                slices[0] = IoSlice::new(&first.framed(self.framing)[skip..]);
+                let mut count = 1;
+                for (slot, frame) in slices[1..].iter_mut().zip(rest) {
+                    *slot = IoSlice::new(frame.framed(self.framing));
+                    count += 1;
+                }
+                self.stream.write_vectored(&slices[..count])
+            }
+        };
+        none_if_full(result)
+    }
+
+    pub(super) fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
+        // Both directions once: with edge triggering the kernel reports room only after a write
+        // came up short, so nothing has to be armed later.
+        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    pub(super) fn hear(&mut self, discarded: &mut u32) -> Heard {
+        hear_and_discard(&mut self.stream, discarded)
+    }
+
+    pub(super) fn set_user_timeout_ms(&self, timeout_ms: u32) {
+        let timeout = Duration::from_millis(u64::from(timeout_ms));
+        let _ = SockRef::from(&self.stream).set_tcp_user_timeout(Some(timeout));
+    }
+
+    pub(super) fn close(mut self, reason: CloseReason, words: Option<&Frame>, at_border: bool) {
+        if reason.resets() {
+            reset(&self.stream);
+            return;
+        }
+        let mut farewell = Vec::new();
+        if let Some(words) = words {
+            farewell.extend_from_slice(words.framed(self.framing));
+        }
+        if at_border && self.framing == Framing::Chunked {
+            farewell.extend_from_slice(LAST_CHUNK);
+        }
+        // Best effort: a full socket means the peer is behind and resumes by id.
+        let _ = self.stream.write(&farewell);
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// The end of a chunked body.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Drops the socket with a reset, so that unread megabytes do not linger in the kernel.
+pub(super) fn reset(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// "Would block" is not an error here: nothing was taken.
+pub(super) fn none_if_full(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+        {
+            Ok(0)
+        }
+        other => other,
+    }
+}
+
+pub(super) fn hear_and_discard(stream: &mut TcpStream, discarded: &mut u32) -> Heard {
+    let mut scratch = [0_u8; 4096];
+    // Edge-triggered: read until the kernel has no more, or until the peer has sent too much.
+    loop {
+        match stream.read(&mut scratch) {
+            Ok(0) => return Heard::End(CloseReason::PeerLeft),
+            Ok(count) => {
+                *discarded = discarded.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+                if *discarded > DISCARDED_BYTES_MAX {
+                    return Heard::End(CloseReason::ProtocolError);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Heard::End(reason_of(&error)),
+        }
+    }
+}

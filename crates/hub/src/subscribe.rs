@@ -1,0 +1,208 @@
+//! From a subscribe request to a subscriber with a cursor.
+//!
+//! The cursor is taken before the answer's head is sent. So an event published after the head was
+//! seen is at or behind the cursor, whichever thread gets to it first, and cannot be missed.
+
+use std::sync::Arc;
+
+use gush_log::{Flow, Located, Log, Offset, Position, ReadLimit};
+use http::HeaderMap;
+
+use crate::admit::{self, Rejection};
+use crate::dialect::{self, Cursor, EARLIEST, PAIRS_MAX, SubscribeRequest};
+use crate::form::{Pair, parse_pairs};
+use crate::hub::Hub;
+use crate::presence::Present;
+use crate::selection::Selection;
+use crate::token::Claims;
+
+/// Most stored events looked at for the id in the answer's header when the cursor is unknown.
+/// The reference's figure for the same search.
+const READABLE_SCAN_MAX: u64 = 10_000;
+
+/// A subscriber that may have its stream.
+#[derive(Debug)]
+pub struct Admission {
+    /// What it wants and may read.
+    pub selection: Arc<Selection>,
+    /// The first offset it has not had.
+    pub start: Offset,
+    /// When its token expires, in milliseconds of the hub's clock.
+    pub expires_at_ms: Option<u64>,
+    /// Its entry in the active subscriptions, if those are on.
+    pub present: Option<Arc<Present>>,
+    /// The answer's `Last-Event-ID`; only when the request had a cursor.
+    pub answer_id: Option<String>,
+    /// What every stream begins with: a comment, `retry:`, and the gap event if there is a gap.
+    pub first: Vec<u8>,
+}
+
+/// The headers of a stream's answer, without those that frame it.
+///
+/// Source: the reference hub's list, and `no-transform` against proxies that compress and hold.
+pub const STREAM_HEADERS: [(&str, &str); 5] = [
+    ("Content-Type", "text/event-stream"),
+    (
+        "Cache-Control",
+        "private, no-cache, no-store, must-revalidate, max-age=0, no-transform",
+    ),
+    ("Pragma", "no-cache"),
+    ("Expire", "0"),
+    ("X-Accel-Buffering", "no"),
+];
+
+/// Decides a subscribe request. With `is_head` nobody is entered anywhere.
+///
+/// # Errors
+///
+/// 400 for a request that cannot be, 401 without a good token.
+pub async fn admit(
+    hub: &Hub,
+    headers: &HeaderMap,
+    query: &str,
+    is_head: bool,
+) -> Result<Admission, Rejection> {
+    let policy = hub.policy.load_full();
+    let pairs: Vec<Pair<'_>> = parse_pairs(query.as_bytes(), PAIRS_MAX)
+        .map_err(|error| Rejection::bad_request(error.to_string()))?;
+    let claims = admit::subscriber(&policy, headers, &pairs, hub.now_unix()).await?;
+    let request = dialect::subscribe_request(headers, &pairs)?;
+    let expires_at_ms = claims.as_ref().and_then(|claims| expiry(hub, claims));
+    let (grants, payload) = match claims {
+        Some(claims) => (claims.subscribe.unwrap_or_default(), claims.payload),
+        None => (Vec::new(), None),
+    };
+    let SubscribeRequest { matchers, cursor, wants_gap } = request;
+    let texts = policy.settings.subscriptions && !is_head;
+    let texts: Option<Vec<String>> =
+        texts.then(|| matchers.iter().map(|matcher| matcher.text().to_owned()).collect());
+    let selection = Arc::new(Selection {
+        matchers: matchers.into(),
+        grants: grants.into(),
+        wants_gap,
+    });
+    let found = locate(hub, &selection, cursor).await;
+    let mut first = b":\n".to_vec();
+    first.extend(dialect::retry_line(policy.settings.retry).unwrap_or_default());
+    if let Some(gap) = found.gap.filter(|_| wants_gap) {
+        first.extend_from_slice(gap.as_bytes());
+    }
+    let present = texts.map(|texts| hub.presence.enter(texts, payload));
+    Ok(Admission {
+        selection,
+        start: found.start,
+        expires_at_ms,
+        present,
+        answer_id: found.answer_id,
+        first,
+    })
+}
+
+/// The token's end on the hub's own clock, rounded down: a stream never outlives its token.
+fn expiry(hub: &Hub, claims: &Claims) -> Option<u64> {
+    let left_ms = claims.expires_unix?.saturating_mul(1000).saturating_sub(hub.clock.unix_ms());
+    Some(hub.clock.now_ms() + left_ms)
+}
+
+/// Where a cursor leads.
+struct Found {
+    start: Offset,
+    answer_id: Option<String>,
+    gap: Option<String>,
+}
+
+async fn locate(hub: &Hub, selection: &Arc<Selection>, cursor: Cursor) -> Found {
+    let bounds = hub.log.bounds();
+    let (id, located) = match cursor {
+        Cursor::Now => return Found { start: bounds.next, answer_id: None, gap: None },
+        Cursor::Earliest => {
+            let answer_id = Some(EARLIEST.to_owned());
+            return Found { start: bounds.first, answer_id, gap: None };
+        }
+        Cursor::After(id) => {
+            let located = hub.log.locate(&id);
+            (id, located)
+        }
+    };
+    let after = match located {
+        Located::After(offset) => Some(offset),
+        Located::Unknown => None,
+        Located::Search => search(hub, &id).await,
+    };
+    if let Some(start) = after {
+        return Found { start, answer_id: Some(id), gap: None };
+    }
+    let is_trimmed = Position::parse(&id).is_some_and(|position| {
+        position.epoch <= bounds.epoch && position.offset < bounds.first
+    });
+    let gap = dialect::gap_unknown(&id, is_trimmed, bounds.last_id.as_deref());
+    let answer_id = last_readable(hub, selection).await.unwrap_or_else(|| EARLIEST.to_owned());
+    Found { start: bounds.next, answer_id: Some(answer_id), gap: Some(gap) }
+}
+
+/// Looks a publisher's own id up, on a thread that may wait.
+async fn search(hub: &Hub, id: &str) -> Option<Offset> {
+    let log = Arc::clone(&hub.log);
+    let id = id.to_owned();
+    let found = tokio::task::spawn_blocking(move || log.search(&id)).await;
+    match found {
+        Ok(Ok(offset)) => offset,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a cursor could not be looked up; it counts as unknown");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The newest stored id that this subscriber may read.
+async fn last_readable(hub: &Hub, selection: &Arc<Selection>) -> Option<String> {
+    let scan_max = usize::try_from(READABLE_SCAN_MAX).expect("ten thousand fits");
+    let in_window = hub.window.newest(scan_max, |entry| {
+        selection.wants(entry.topics.iter().map(AsRef::as_ref), entry.is_private)
+    });
+    let unseen = match in_window {
+        Ok(entry) => return Some(entry.wire_id()),
+        Err(unseen) => unseen,
+    };
+    let seen = hub.window.next().since(unseen);
+    let first = hub.log.bounds().first;
+    let oldest = unseen.as_u64().saturating_sub(READABLE_SCAN_MAX.saturating_sub(seen));
+    let from = first.max(Offset::from_u64(oldest));
+    if from >= unseen {
+        return None;
+    }
+    let log = Arc::clone(&hub.log);
+    let selection = Arc::clone(selection);
+    tokio::task::spawn_blocking(move || newest_between(&*log, &selection, from, unseen))
+        .await
+        .ok()
+        .flatten()
+}
+
+fn newest_between(
+    log: &dyn Log,
+    selection: &Selection,
+    from: Offset,
+    end: Offset,
+) -> Option<String> {
+    let mut newest = None;
+    let mut next = from;
+    while next < end {
+        let limit = ReadLimit { events_max: 4096, bytes_max: 4 * 1024 * 1024 };
+        let read = log.read(next, limit, &mut |record| {
+            if record.offset() >= end {
+                return Flow::StopBefore;
+            }
+            if selection.wants(record.topics.iter(), record.is_private) {
+                newest = Some(record.wire_id().into_owned());
+            }
+            Flow::Continue
+        });
+        match read {
+            Ok(read) if read.next > next => next = read.next,
+            _ => break,
+        }
+    }
+    newest
+}
