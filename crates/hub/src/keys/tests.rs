@@ -475,6 +475,10 @@ fn errors_name_the_option_and_never_the_key() {
         let debug = format!("{:?}", KeyRing::load(Role::Publisher, source, alg));
         assert!(!debug.contains("hunter2"), "{debug}");
     }
+}
+
+#[test]
+fn a_ring_says_which_role_it_is_for_and_what_is_weak() {
     let error = KeyRing::load(Role::Subscriber, "", None)
         .expect_err("empty")
         .to_string();
