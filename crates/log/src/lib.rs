@@ -16,10 +16,27 @@ mod log;
 // The backend that forgets.
 mod memory;
 
-// The hash of ids, and locks: used by both backends.
+// The backend that keeps: its public face, the drafts that wait, the thread that writes.
+mod committer;
+mod disk;
+mod intake;
+
+// What is on the disk: the view in memory, segments, records, indexes, the clean mark.
+mod catalog;
+mod clean;
+mod index;
+mod index_file;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+
+// Files and the clock; the hash of ids; locks.
 mod hash;
+mod host;
 mod lock;
 
+pub use disk::{DiskConfig, DiskLog, OpenError, Sync};
 pub use event::{Draft, Event, RecordRef, TopicsRef};
 pub use log::{
     AppendError, AppendErrorKind, Appended, Bounds, Flow, Located, Log, ReadEnd, ReadError,
@@ -27,3 +44,6 @@ pub use log::{
 };
 pub use memory::{MemoryConfig, MemoryLog};
 pub use position::{Epoch, GENERATED_ID_BYTES, Offset, Position};
+#[doc(hidden)]
+pub use recovery::fuzz_recover;
+pub use recovery::{Cut, Damage, Recovery};

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::SystemTime;
 
 use crate::hash::hash_id;
+use crate::host::now_ms;
 use crate::lock::lock;
 use crate::{
     AppendError, AppendErrorKind, Appended, Bounds, Draft, Epoch, Event, Flow, Located, Log,
@@ -282,11 +282,4 @@ fn text_bytes(draft: &Draft) -> usize {
 
 fn cost_bytes(draft: &Draft) -> usize {
     text_bytes(draft) + draft.topics.len() * size_of::<Box<str>>() + EVENT_OVERHEAD_BYTES
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

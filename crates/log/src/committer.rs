@@ -1,0 +1,506 @@
+//! The one thread that writes the disk log: everything that waits goes into one write and one
+//! sync.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::catalog::LastId;
+use crate::clean::Clean;
+use crate::disk::{DiskConfig, Shared, Sync};
+use crate::hash::hash_id;
+use crate::host::write_all_at;
+use crate::intake::Pending;
+use crate::lock::{lock, read, write};
+use crate::record::{self, Stamp};
+use crate::segment::{Body, Header, Segment};
+use crate::{AppendError, AppendErrorKind, Appended, Epoch, Event, Offset, Position};
+
+/// How often retention by age is looked at. Ours: whole segments are trimmed, so seconds do not
+/// matter.
+const TICK: Duration = Duration::from_secs(10);
+
+/// The write buffer keeps at most this between batches.
+const KEPT_BYTES_MAX: usize = 8 << 20;
+
+/// Where sealing (sorting and writing an index file) is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sealing {
+    /// On a thread of its own: publishers do not wait for it.
+    Aside,
+    /// At once: every run of a test does the same.
+    #[cfg(test)]
+    Inline,
+}
+
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    config: DiskConfig,
+    sealing: Sealing,
+    /// The segment that is written; none before the first append and after a roll.
+    active: Option<Arc<Segment>>,
+    buffer: Vec<u8>,
+    /// Something visible is not synced (never with [`Sync::Batch`]).
+    is_dirty: bool,
+    /// `Some(false)`: a sealed segment could not be synced, so the log cannot be called clean.
+    sealer: Option<JoinHandle<bool>>,
+    is_sealed_well: bool,
+}
+
+impl Committer {
+    pub(crate) const fn new(
+        shared: Arc<Shared>,
+        config: DiskConfig,
+        sealing: Sealing,
+        active: Option<Arc<Segment>>,
+    ) -> Self {
+        Self {
+            shared,
+            config,
+            sealing,
+            active,
+            buffer: Vec::new(),
+            is_dirty: false,
+            sealer: None,
+            is_sealed_well: true,
+        }
+    }
+
+    /// Works until the intake is closed and empty, then closes the log cleanly.
+    pub(crate) fn run(mut self) -> Result<(), AppendError> {
+        let shared = Arc::clone(&self.shared);
+        // Also when a tail or a reply panics: nobody waits for an answer for ever.
+        let _guard = AbandonAtExit(&shared);
+        let mut batch = Vec::new();
+        let mut next_tick = Instant::now();
+        let mut sync_due: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if now >= next_tick {
+                self.tick();
+                next_tick = now + TICK;
+            }
+            if sync_due.is_some_and(|due| now >= due) {
+                self.sync_visible();
+                sync_due = None;
+            }
+            let wake = sync_due.unwrap_or(next_tick).min(next_tick);
+            if shared
+                .intake
+                .take(&mut batch, wake.saturating_duration_since(now))
+            {
+                break;
+            }
+            if !batch.is_empty() {
+                self.commit(&mut batch);
+            }
+            if let Sync::Interval(interval) = self.config.sync
+                && self.is_dirty
+            {
+                sync_due.get_or_insert_with(|| Instant::now() + interval);
+            }
+        }
+        self.finish()
+    }
+
+    /// Stores a batch, shows it, answers it; or answers why not.
+    pub(crate) fn commit(&mut self, batch: &mut Vec<Pending>) {
+        match self.store(batch) {
+            Ok(stored) => self.publish(batch, &stored),
+            Err(error) => {
+                *lock(&self.shared.failure) = Some(error.to_string());
+                for pending in batch.drain(..) {
+                    pending.answer.give(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn store(&mut self, batch: &[Pending]) -> Result<Stored, AppendError> {
+        let time_ms = self.shared.host.now_ms();
+        let bytes: usize = batch.iter().map(|pending| pending.bytes).sum();
+        let segment = self
+            .active_for(bytes as u64, batch.len() as u64, time_ms)
+            .map_err(|error| self.append_error("a new segment", &error))?;
+        let (at, first) = segment.inspect(|body| (body.end_bytes, body.next));
+        self.buffer.clear();
+        self.buffer.reserve(bytes);
+        for (offset, pending) in (first.as_u64()..).zip(batch) {
+            let offset = Offset::from_u64(offset);
+            record::encode(
+                segment.header.stamp,
+                offset,
+                time_ms,
+                &pending.draft,
+                &mut self.buffer,
+            );
+        }
+        let written = write_all_at(segment.file(), &self.buffer, at);
+        self.buffer.shrink_to(KEPT_BYTES_MAX);
+        if let Err(error) = written {
+            // What was half written must not come back after a crash either, so the cut is synced;
+            // from then on the segment is as if nothing had been tried.
+            if segment
+                .file()
+                .set_len(at)
+                .and_then(|()| segment.file().sync())
+                .is_err()
+            {
+                self.give_up();
+            }
+            return Err(self.append_error("write", &error));
+        }
+        if self.config.sync == Sync::Batch {
+            if let Err(error) = segment.file().sync() {
+                self.give_up();
+                return Err(self.append_error("sync", &error));
+            }
+        } else {
+            self.is_dirty = true;
+        }
+        Ok(Stored {
+            segment,
+            first,
+            time_ms,
+        })
+    }
+
+    fn publish(&self, batch: &mut Vec<Pending>, stored: &Stored) {
+        let Stored {
+            segment,
+            first,
+            time_ms,
+        } = stored;
+        let Header { base, epoch, .. } = segment.header;
+        let mut has_own_ids = false;
+        segment.change(|body| {
+            for pending in &*batch {
+                let hash = pending.draft.id.as_ref().map(|id| hash_id(id.as_str()));
+                has_own_ids |= hash.is_some();
+                body.note(base, pending.bytes, *time_ms, hash);
+            }
+        });
+        let (events, answers): (Vec<_>, Vec<_>) = (first.as_u64()..)
+            .zip(batch.drain(..))
+            .map(|(offset, pending)| {
+                let position = Position {
+                    epoch,
+                    offset: Offset::from_u64(offset),
+                };
+                let event = Event {
+                    position,
+                    time_ms: *time_ms,
+                    draft: pending.draft,
+                };
+                (Arc::new(event), pending.answer)
+            })
+            .unzip();
+        let Some(newest) = events.last() else { return };
+        let last_id = match &newest.draft.id {
+            Some(id) => LastId::Own(id.as_str().into()),
+            None => LastId::Generated(newest.position),
+        };
+        {
+            let mut catalog = write(&self.shared.catalog);
+            catalog.next = newest.position.offset.plus(1);
+            catalog.last_id = Some(last_id);
+            catalog.has_own_ids |= has_own_ids;
+        }
+        if let Some(tail) = self.shared.tail.get() {
+            tail.committed(&events);
+        }
+        *lock(&self.shared.failure) = None;
+        for (event, answer) in events.iter().zip(answers) {
+            answer.give(Ok(Appended {
+                position: event.position,
+                id: event.id().into(),
+            }));
+        }
+    }
+
+    /// The segment that takes `bytes` and `events` more; begins one where needed.
+    fn active_for(&mut self, bytes: u64, events: u64, now_ms: u64) -> io::Result<Arc<Segment>> {
+        if let Some(active) = &self.active {
+            let is_full = active.inspect(|body| {
+                let held = body.next.since(active.header.base);
+                let is_over = body.end_bytes + bytes > self.config.segment_bytes
+                    || held + events > u64::from(self.config.segment_events);
+                held > 0 && (is_over || self.is_old(body.first_ms, now_ms))
+            });
+            if !is_full {
+                return Ok(Arc::clone(active));
+            }
+            self.roll();
+        }
+        // A quarter more for the index file: with it, and once this segment is full, the log still
+        // keeps to its bound.
+        let reserve = self.config.segment_bytes.max(bytes);
+        self.trim(reserve + reserve / 4, now_ms);
+        self.begin(now_ms)
+    }
+
+    fn begin(&mut self, now_ms: u64) -> io::Result<Arc<Segment>> {
+        let header = {
+            let catalog = read(&self.shared.catalog);
+            Header {
+                base: catalog.next,
+                epoch: catalog.epoch,
+                epoch_before: catalog.epoch_before_next(),
+                time_ms: now_ms,
+                stamp: Stamp::random(),
+            }
+        };
+        let is_synced = self.config.sync != Sync::Off;
+        let segment = Arc::new(Segment::create(&*self.shared.host, header, is_synced)?);
+        write(&self.shared.catalog).push(Arc::clone(&segment));
+        self.active = Some(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// A segment is rolled at an eighth of the age, so that age is kept to about that.
+    fn is_old(&self, first_ms: u64, now_ms: u64) -> bool {
+        self.config
+            .retention_age
+            .is_some_and(|age| u128::from(now_ms.saturating_sub(first_ms)) >= age.as_millis() / 8)
+    }
+
+    /// Ends the active segment; the next append begins another.
+    fn roll(&mut self) {
+        self.sync_visible();
+        if let Some(segment) = self.active.take() {
+            self.seal(segment);
+        }
+    }
+
+    fn seal(&mut self, segment: Arc<Segment>) {
+        self.join_sealer();
+        let host = Arc::clone(&self.shared.host);
+        // With `Off` nothing else ever syncs a sealed segment, but a clean close claims it is.
+        let must_sync = self.config.sync == Sync::Off;
+        let seal = move || {
+            if let Err(error) = segment.file_index(&*host) {
+                // The ids stay in memory, and the next open makes the file.
+                tracing::warn!(%error, name = segment.header.index_name(), "no index file");
+            }
+            !must_sync || segment.file().sync().is_ok()
+        };
+        match self.sealing {
+            Sealing::Aside => {
+                let thread = thread::Builder::new().name("gush-log-seal".into());
+                match thread.spawn(seal) {
+                    Ok(handle) => self.sealer = Some(handle),
+                    Err(error) => {
+                        tracing::warn!(%error, "no thread to seal a segment");
+                        self.is_sealed_well = false;
+                    }
+                }
+            }
+            #[cfg(test)]
+            Sealing::Inline => self.is_sealed_well &= seal(),
+        }
+    }
+
+    fn join_sealer(&mut self) {
+        if let Some(sealer) = self.sealer.take() {
+            self.is_sealed_well &= sealer.join().unwrap_or(false);
+        }
+    }
+
+    /// Syncs what is visible and not yet synced.
+    pub(crate) fn sync_visible(&mut self) {
+        if !self.is_dirty || self.config.sync == Sync::Off {
+            return;
+        }
+        self.is_dirty = false;
+        let Some(active) = &self.active else { return };
+        if let Err(error) = active.file().sync() {
+            let error = self.append_error("sync", &error);
+            tracing::error!(%error, "events that were answered may not survive a crash");
+            *lock(&self.shared.failure) = Some(error.to_string());
+            self.give_up();
+        }
+    }
+
+    /// Writes no more to the active segment: after a failed sync nobody knows what the disk has.
+    /// What is visible stays readable; new events get a new epoch, since offsets that were given
+    /// to events that are not visible are given out again.
+    fn give_up(&mut self) {
+        let Some(segment) = self.active.take() else {
+            return;
+        };
+        self.is_dirty = false;
+        let (end_bytes, records) = segment.inspect(|body| (body.end_bytes, body.records));
+        // Best effort: what stays behind is left of by the base of the next segment.
+        let cut = segment.file().set_len(end_bytes);
+        let name = segment.header.file_name();
+        tracing::error!(
+            name,
+            is_cut = cut.is_ok(),
+            "segment given up after a failed write"
+        );
+        let epoch = self.fresh_epoch();
+        let mut catalog = write(&self.shared.catalog);
+        if records == 0 {
+            catalog.pop();
+        }
+        catalog.begin_epoch(epoch);
+        drop(catalog);
+        if records == 0 {
+            // Best effort: the next segment has the same name and replaces it.
+            let _ = self.shared.host.remove(&name);
+        } else {
+            self.seal(segment);
+        }
+    }
+
+    fn fresh_epoch(&self) -> Epoch {
+        let now_ms = self.shared.host.now_ms();
+        let current = read(&self.shared.catalog).epoch;
+        loop {
+            let epoch = Epoch::begin(now_ms);
+            if epoch != current {
+                return epoch;
+            }
+        }
+    }
+
+    /// What time brings: rolling and trimming by age.
+    pub(crate) fn tick(&mut self) {
+        let now_ms = self.shared.host.now_ms();
+        let is_old = self.active.as_ref().is_some_and(|active| {
+            active.inspect(|body| body.records > 0 && self.is_old(body.first_ms, now_ms))
+        });
+        if is_old {
+            self.roll();
+        }
+        if self.active.is_none() && self.is_newest_expired(now_ms) {
+            // An empty segment keeps the place, so that the last one with events can go.
+            if let Err(error) = self.begin(now_ms) {
+                tracing::warn!(%error, "the newest segment is kept although it is too old");
+            }
+        }
+        self.trim(0, now_ms);
+    }
+
+    fn is_newest_expired(&self, now_ms: u64) -> bool {
+        let segments = Arc::clone(&read(&self.shared.catalog).segments);
+        segments
+            .last()
+            .is_some_and(|newest| self.is_expired(newest, now_ms))
+    }
+
+    fn is_expired(&self, segment: &Segment, now_ms: u64) -> bool {
+        let newest_ms = segment.inspect(|body| body.newest_ms);
+        self.config
+            .retention_age
+            .is_some_and(|age| u128::from(now_ms.saturating_sub(newest_ms)) > age.as_millis())
+    }
+
+    /// Removes the oldest segments that retention no longer wants, so that `reserve` more bytes
+    /// fit. Never the newest one.
+    fn trim(&mut self, reserve: u64, now_ms: u64) {
+        let (segments, next) = {
+            let catalog = read(&self.shared.catalog);
+            (Arc::clone(&catalog.segments), catalog.next)
+        };
+        let disk_bytes = |segment: &Arc<Segment>| segment.inspect(Body::disk_bytes);
+        let mut bytes: u64 = segments.iter().map(disk_bytes).sum();
+        let mut count = 0;
+        for pair in segments.windows(2) {
+            let is_over_bytes = self
+                .config
+                .retention_bytes
+                .is_some_and(|most| bytes + reserve > most);
+            let kept_events = next.since(pair[1].header.base);
+            let is_over_events = self
+                .config
+                .retention_events
+                .is_some_and(|least| kept_events >= least);
+            if !(is_over_bytes || is_over_events || self.is_expired(&pair[0], now_ms)) {
+                break;
+            }
+            bytes -= disk_bytes(&pair[0]);
+            count += 1;
+        }
+        if count == 0 {
+            return;
+        }
+        // An index file that is still being written would come back after its removal.
+        self.join_sealer();
+        write(&self.shared.catalog).trim(count);
+        for segment in &segments[..count] {
+            self.remove(segment);
+        }
+        if let Err(error) = self.shared.host.sync_names() {
+            tracing::warn!(%error, "trimmed segments may come back after a crash");
+        }
+    }
+
+    fn remove(&self, segment: &Segment) {
+        let name = segment.header.file_name();
+        if let Err(error) = self.shared.host.remove(&name) {
+            tracing::warn!(%error, name, "trimmed segment not removed");
+        }
+        // There may be none.
+        let _ = self.shared.host.remove(&segment.header.index_name());
+    }
+
+    /// Syncs, files the active segment's index and leaves the mark of a clean close.
+    pub(crate) fn finish(&mut self) -> Result<(), AppendError> {
+        self.join_sealer();
+        let done = self.try_finish();
+        done.map_err(|error| self.append_error("close", &error))
+    }
+
+    fn try_finish(&mut self) -> io::Result<()> {
+        let host = &*self.shared.host;
+        if let Some(active) = &self.active {
+            active.file().sync()?;
+            active.file_index(host)?;
+        }
+        if !self.is_sealed_well {
+            return Err(io::Error::other("a sealed segment could not be synced"));
+        }
+        let clean = {
+            let catalog = read(&self.shared.catalog);
+            let last = catalog.segments.last();
+            Clean {
+                epoch: catalog.epoch,
+                next: catalog.next,
+                last_base: last.map(|segment| segment.header.base),
+                last_bytes: last.map_or(0, |segment| segment.inspect(|body| body.end_bytes)),
+                is_last_active: self.active.is_some(),
+            }
+        };
+        clean.write(host)
+    }
+
+    fn append_error(&self, what: &str, error: &io::Error) -> AppendError {
+        let kind = match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => AppendErrorKind::Full,
+            _ => AppendErrorKind::Failed,
+        };
+        AppendError {
+            kind,
+            detail: format!("{}: {what}: {error}", self.shared.place),
+        }
+    }
+}
+
+/// A batch on the disk that is not visible yet.
+struct Stored {
+    segment: Arc<Segment>,
+    first: Offset,
+    time_ms: u64,
+}
+
+struct AbandonAtExit<'a>(&'a Shared);
+
+impl Drop for AbandonAtExit<'_> {
+    fn drop(&mut self) {
+        self.0.intake.abandon();
+    }
+}

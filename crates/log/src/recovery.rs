@@ -1,0 +1,526 @@
+//! Opening a directory: what is there, what is whole, what is cut.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, LastId};
+use crate::clean::Clean;
+use crate::host::{Host, LogFile, ReadAt, read_full_at};
+use crate::index_file::{self, Meta};
+use crate::record::Stamp;
+use crate::segment::{
+    Body, HEADER_BYTES, HEADER_COPY_BYTES, Header, Hole, Segment, file_name, index_name,
+};
+use crate::{Epoch, Offset, Position};
+
+/// How many places of damage are kept by name; more are only counted.
+const DAMAGE_MAX: usize = 64;
+
+/// What was found when a disk log was opened. Its text is one line for the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// There was no log before.
+    pub is_new: bool,
+    /// The log had been closed cleanly: nothing was scanned, the epoch goes on.
+    pub was_clean: bool,
+    /// Segments held.
+    pub segments: usize,
+    /// Whole events held. In segments that were not scanned, as their index says.
+    pub events: u64,
+    /// Bytes of the held segments.
+    pub bytes: u64,
+    /// The end of the newest segment that held no whole record and was cut off: usually the last
+    /// write before a crash, which nobody got an answer for.
+    pub cut: Option<Cut>,
+    /// Damage that is not at the end: events that were stored are lost. The first
+    /// 64 places.
+    pub damaged: Vec<Damage>,
+    /// All places of damage, also those not listed.
+    pub damaged_count: usize,
+    /// Index files that had to be made again.
+    pub indexes_rebuilt: usize,
+}
+
+/// A cut end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The file.
+    pub segment: String,
+    /// How much was cut.
+    pub bytes: u64,
+    /// The offset that the first cut event had or would have had.
+    pub from: Offset,
+    /// What was there instead of a whole record.
+    pub reason: &'static str,
+}
+
+/// A damaged place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub segment: String,
+    /// Where it begins in the file.
+    pub at_bytes: u64,
+    /// How long it is; 0 when bytes are missing.
+    pub bytes: u64,
+    /// The first event lost.
+    pub from: Offset,
+    /// Events lost, as far as is known; 0 when a copy was good.
+    pub events: u64,
+}
+
+impl Recovery {
+    fn damage(&mut self, damage: Damage) {
+        self.damaged_count += 1;
+        if self.damaged.len() < DAMAGE_MAX {
+            self.damaged.push(damage);
+        }
+    }
+
+    fn hole(&mut self, base: Offset, hole: Hole) {
+        let Hole {
+            at,
+            bytes,
+            from,
+            events,
+        } = hole;
+        self.damage(Damage {
+            segment: file_name(base),
+            at_bytes: at,
+            bytes,
+            from,
+            events,
+        });
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_new {
+            return out.write_str("a new log");
+        }
+        let Self {
+            events,
+            segments,
+            bytes,
+            ..
+        } = self;
+        write!(
+            out,
+            "{events} events in {segments} segments, {bytes} bytes, "
+        )?;
+        out.write_str(if self.was_clean {
+            "closed cleanly"
+        } else {
+            "not closed cleanly"
+        })?;
+        if let Some(Cut {
+            segment,
+            bytes,
+            from,
+            reason,
+        }) = &self.cut
+        {
+            let from = from.as_u64();
+            write!(
+                out,
+                "; cut {bytes} bytes at the end of {segment} from offset {from} on ({reason})"
+            )?;
+        }
+        for Damage {
+            segment,
+            at_bytes,
+            bytes,
+            from,
+            events,
+        } in &self.damaged
+        {
+            let from = from.as_u64();
+            write!(
+                out,
+                "; DAMAGED {segment} at byte {at_bytes} ({bytes} bytes): {events} events lost from \
+                 offset {from} on"
+            )?;
+        }
+        if self.damaged_count > self.damaged.len() {
+            write!(
+                out,
+                "; {} more damaged places",
+                self.damaged_count - self.damaged.len()
+            )?;
+        }
+        if self.indexes_rebuilt > 0 {
+            write!(out, "; {} index files made again", self.indexes_rebuilt)?;
+        }
+        Ok(())
+    }
+}
+
+/// A log read from its directory.
+pub(crate) struct Opened {
+    pub(crate) catalog: Catalog,
+    /// The segment to write on, after a clean close.
+    pub(crate) active: Option<Arc<Segment>>,
+    pub(crate) recovery: Recovery,
+}
+
+/// Reads the directory. Cuts a torn end, makes missing index files, removes the mark of a clean
+/// close.
+pub(crate) fn open(host: &dyn Host) -> io::Result<Opened> {
+    let bases = segment_bases(host)?;
+    let clean = Clean::read(host)?.filter(|clean| is_of(clean, host, &bases));
+    let mut opening = Opening {
+        host,
+        recovery: Recovery {
+            is_new: bases.is_empty() && clean.is_none(),
+            ..Recovery::default()
+        },
+        clean,
+        next_min: Offset::FIRST,
+    };
+    let mut segments = opening.load_all(&bases)?;
+    let mut recovery = opening.recovery;
+    let (epoch, next) = if let Some(clean) = opening.clean {
+        (clean.epoch, clean.next)
+    } else {
+        let next = segments
+            .last()
+            .map_or(Offset::FIRST, |last| last.inspect(|body| body.next));
+        (fresh_epoch(host, &segments), next.max(opening.next_min))
+    };
+    let mut active = None;
+    if opening.clean.is_some_and(|clean| clean.is_last_active)
+        && let Some(last) = segments.last()
+    {
+        if last.reopen(host).is_err() {
+            let again = rescan(last, &mut recovery)?;
+            segments.pop();
+            segments.push(again);
+        }
+        active = segments.last().cloned();
+    }
+    recovery.was_clean = opening.clean.is_some();
+    recovery.segments = segments.len();
+    for segment in &segments {
+        segment.inspect(|body| {
+            recovery.events += body.records;
+            recovery.bytes += body.end_bytes;
+        });
+    }
+    let last_id = newest_id(&segments, &mut recovery)?;
+    let mut catalog = Catalog::new(segments, epoch, next);
+    catalog.last_id = last_id;
+    Clean::remove(host)?;
+    Ok(Opened {
+        catalog,
+        active,
+        recovery,
+    })
+}
+
+struct Opening<'a> {
+    host: &'a dyn Host,
+    recovery: Recovery,
+    /// `None` once something contradicts it.
+    clean: Option<Clean>,
+    /// No offset below this may be given out: a file named after it exists.
+    next_min: Offset,
+}
+
+impl Opening<'_> {
+    fn load_all(&mut self, bases: &[Offset]) -> io::Result<Vec<Arc<Segment>>> {
+        let mut segments = Vec::new();
+        // From the newest to the oldest: the newest with records is the one that may be torn.
+        let mut next_base: Option<Offset> = None;
+        for base in bases.iter().rev() {
+            let loaded = match next_base {
+                Some(next_base) => self.load_sealed(*base, next_base)?,
+                None => self.load_newest(*base)?,
+            };
+            self.next_min = self.next_min.max(*base);
+            if let Some(segment) = loaded {
+                next_base = Some(*base);
+                segments.push(Arc::new(segment));
+            }
+        }
+        segments.reverse();
+        Ok(segments)
+    }
+
+    /// A segment behind which others follow.
+    fn load_sealed(&mut self, base: Offset, next_base: Offset) -> io::Result<Option<Segment>> {
+        let Some((header, file)) = self.open_file(base, Some(next_base))? else {
+            return Ok(None);
+        };
+        let length = file.len()?;
+        let body = match self.good_meta(&header, length)? {
+            Some(meta) if meta.next <= next_base => Body::from_meta(meta),
+            _ => self.scan(&*file, &header, length, next_base)?,
+        };
+        let (end, next) = (body.end_bytes, body.next);
+        if next < next_base {
+            self.recovery.damage(Damage {
+                segment: file_name(base),
+                at_bytes: end,
+                bytes: length.saturating_sub(end),
+                from: next,
+                events: next_base.since(next),
+            });
+        }
+        let segment = Segment::with_body(header, file, body);
+        self.file_index(&segment);
+        Ok(Some(segment))
+    }
+
+    /// The newest segment: after a clean close it is taken as its index says, else all of it is
+    /// read, and what follows its last whole record is cut off.
+    fn load_newest(&mut self, base: Offset) -> io::Result<Option<Segment>> {
+        let Some((header, file)) = self.open_file(base, None)? else {
+            return Ok(None);
+        };
+        let length = file.len()?;
+        if let Some(clean) = self.clean {
+            let body = match self.good_meta(&header, length)? {
+                Some(meta) => Body::from_meta(meta),
+                None => self.scan(&*file, &header, length, Offset::from_u64(Offset::MAX))?,
+            };
+            if body.end_bytes == length && body.next == clean.next {
+                return Ok(Some(Segment::with_body(header, file, body)));
+            }
+            // The mark is wrong: go on as after a crash.
+            self.clean = None;
+        }
+        let body = self.scan(&*file, &header, length, Offset::from_u64(Offset::MAX))?;
+        if body.end_bytes < length {
+            self.recovery.cut = Some(Cut {
+                segment: file_name(base),
+                bytes: length - body.end_bytes,
+                from: body.next,
+                reason: cut_reason(&*file, body.end_bytes, header.stamp)?,
+            });
+            file.set_len(body.end_bytes)?;
+            file.sync()?;
+        }
+        if body.records == 0 {
+            // Its name and place are used again; what it is replaced by has a new epoch.
+            return Ok(None);
+        }
+        let segment = Segment::with_body(header, file, body);
+        self.file_index(&segment);
+        Ok(Some(segment))
+    }
+
+    fn scan(
+        &mut self,
+        file: &dyn LogFile,
+        header: &Header,
+        to: u64,
+        offset_end: Offset,
+    ) -> io::Result<Body> {
+        let recovery = &mut self.recovery;
+        let source: &dyn ReadAt = file;
+        Body::scan(source, header, to, offset_end, |hole| {
+            recovery.hole(header.base, hole);
+        })
+    }
+
+    fn good_meta(&self, header: &Header, length: u64) -> io::Result<Option<Meta>> {
+        let meta = index_file::read_meta(self.host, &header.index_name())?;
+        Ok(meta.filter(|meta| meta.header == *header && meta.end_bytes == length))
+    }
+
+    fn file_index(&mut self, segment: &Segment) {
+        if segment.inspect(|body| matches!(body.ids, crate::segment::Ids::Filed { .. })) {
+            return;
+        }
+        self.recovery.indexes_rebuilt += 1;
+        if let Err(error) = segment.file_index(self.host) {
+            // It works from memory; the next open tries again.
+            tracing::warn!(%error, name = segment.header.index_name(), "no index file");
+        }
+    }
+
+    /// Opens a segment file and reads its header, from either copy or from its index. A file that
+    /// has none is put aside.
+    fn open_file(
+        &mut self,
+        base: Offset,
+        next_base: Option<Offset>,
+    ) -> io::Result<Option<(Header, Arc<dyn LogFile>)>> {
+        let file = self.host.open(&file_name(base))?;
+        let mut bytes = [0; 2 * HEADER_COPY_BYTES];
+        let count = read_full_at(&*file, &mut bytes, 0)?;
+        let copies = bytes[..count]
+            .chunks(HEADER_COPY_BYTES)
+            .map(Header::decode_copy);
+        let copies: Vec<_> = copies
+            .map(|copy| copy.filter(|copy| copy.base == base))
+            .collect();
+        let good_copies = copies.iter().flatten().count();
+        let mut header = copies.into_iter().flatten().next();
+        if header.is_none() {
+            let meta = index_file::read_meta(self.host, &index_name(base))?;
+            header = meta
+                .map(|meta| meta.header)
+                .filter(|header| header.base == base);
+        }
+        let is_begun = file.len()? > HEADER_BYTES;
+        if good_copies < 2 && is_begun {
+            let is_lost = header.is_none();
+            let events = next_base
+                .filter(|_| is_lost)
+                .map_or(0, |next| next.since(base));
+            self.recovery.damage(Damage {
+                segment: file_name(base),
+                at_bytes: 0,
+                bytes: if is_lost { file.len()? } else { HEADER_BYTES },
+                from: base,
+                events,
+            });
+        }
+        match header {
+            Some(header) if is_begun || good_copies > 0 => Ok(Some((header, file))),
+            // A crash while it was begun: nothing was ever in it.
+            _ if !is_begun => Ok(None),
+            _ => {
+                self.host
+                    .rename(&file_name(base), &format!("{}.damaged", file_name(base)))?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The bases of all segment files, ascending. Removes files that were never finished.
+fn segment_bases(host: &dyn Host) -> io::Result<Vec<Offset>> {
+    let mut bases = Vec::new();
+    for name in host.names()? {
+        // `CLEAN.tmp` and index files under way; best effort.
+        let is_ours = name.ends_with(".idx.tmp") || name == "CLEAN.tmp";
+        if is_ours {
+            let _ = host.remove(&name);
+        }
+        let number = name
+            .strip_suffix(".seg")
+            .filter(|digits| digits.len() == 20);
+        let number = number.and_then(|digits| digits.parse::<u64>().ok());
+        bases.extend(
+            number
+                .filter(|number| (Offset::FIRST.as_u64()..=Offset::MAX).contains(number))
+                .map(Offset::from_u64),
+        );
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// Whether the mark was left by the log that is here.
+fn is_of(clean: &Clean, host: &dyn Host, bases: &[Offset]) -> bool {
+    if clean.last_base != bases.last().copied() {
+        return false;
+    }
+    let Some(base) = clean.last_base else {
+        return true;
+    };
+    let length = host.open(&file_name(base)).and_then(|file| file.len());
+    length.is_ok_and(|length| length == clean.last_bytes)
+}
+
+fn cut_reason(file: &dyn LogFile, at: u64, stamp: Stamp) -> io::Result<&'static str> {
+    let mut start = [0; 4];
+    let count = read_full_at(file, &mut start, at)?;
+    Ok(match start {
+        _ if start[..count] == stamp.marker[..count] => "an unfinished record",
+        [0, 0, 0, 0] => "zero bytes",
+        _ => "no record",
+    })
+}
+
+fn fresh_epoch(host: &dyn Host, segments: &[Arc<Segment>]) -> Epoch {
+    let now_ms = host.now_ms();
+    loop {
+        let epoch = Epoch::begin(now_ms);
+        if segments.iter().all(|segment| segment.header.epoch != epoch) {
+            return epoch;
+        }
+    }
+}
+
+/// Reads a segment whose index turned out to be damaged.
+fn rescan(segment: &Segment, recovery: &mut Recovery) -> io::Result<Arc<Segment>> {
+    let header = segment.header;
+    let (end_bytes, next) = segment.inspect(|body| (body.end_bytes, body.next));
+    let source: &dyn ReadAt = segment.file();
+    let mut body = Body::scan(source, &header, end_bytes, next, |hole| {
+        recovery.hole(header.base, hole);
+    })?;
+    // The mark of the clean close says where to go on, also behind damage.
+    (body.end_bytes, body.next) = (end_bytes, next);
+    recovery.indexes_rebuilt += 1;
+    Ok(Arc::new(Segment::with_body(
+        header,
+        segment.shared_file(),
+        body,
+    )))
+}
+
+/// The wire id of the newest event: from its record, or the generated one if that is damaged.
+fn newest_id(segments: &[Arc<Segment>], recovery: &mut Recovery) -> io::Result<Option<LastId>> {
+    let newest = segments
+        .iter()
+        .rev()
+        .find(|s| s.inspect(|body| body.next > s.header.base));
+    let Some(segment) = newest else {
+        return Ok(None);
+    };
+    let Header { base, epoch, .. } = segment.header;
+    let (next, at_bytes) = segment.inspect(|body| (body.next, body.end_bytes));
+    let offset = Offset::from_u64(next.as_u64().saturating_sub(1));
+    let mut id = None;
+    segment.walk(offset, next, &mut |raw| {
+        id = raw.own_id().map(|id| LastId::Own(id.into()));
+        id.get_or_insert(LastId::Generated(Position { epoch, offset }));
+        std::ops::ControlFlow::Break(())
+    })?;
+    if id.is_none() {
+        recovery.damage(Damage {
+            segment: file_name(base),
+            at_bytes,
+            bytes: 0,
+            from: offset,
+            events: 1,
+        });
+    }
+    Ok(id.or(Some(LastId::Generated(Position { epoch, offset }))))
+}
+
+/// Reads any bytes as a segment file; for fuzzing: it must neither panic nor hang.
+#[doc(hidden)]
+pub fn fuzz_recover(bytes: &[u8]) {
+    let _ = Clean::decode(bytes);
+    let _ = Meta::decode(bytes);
+    // Without a header that fits, the rest is read with this stamp, so that records are reached.
+    let known = Header {
+        base: Offset::FIRST,
+        epoch: Epoch::from_u64(1),
+        epoch_before: None,
+        time_ms: 0,
+        stamp: Stamp {
+            marker: *b"GUSH",
+            salt: 0,
+        },
+    };
+    let header = Header::decode_copy(bytes).unwrap_or(known);
+    let to = bytes.len() as u64;
+    let scanned = Body::scan(
+        bytes,
+        &header,
+        to,
+        Offset::from_u64(Offset::MAX),
+        |_: Hole| {},
+    );
+    if let Ok(body) = scanned {
+        assert!(body.end_bytes <= to.max(HEADER_BYTES), "read past the end");
+    }
+}
