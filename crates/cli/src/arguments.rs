@@ -179,8 +179,8 @@ mod tests {
             unread_variables(names.iter().map(|n| (*n).to_owned())),
             [
                 "GUSH_HARTBEAT is not read: there is no such option; did you mean GUSH_HEARTBEAT?",
-                "MERCURE_EXTRA_DIRECTIVES is not read; docs/operate/from-mercure.md says which option \
-                 to use",
+                "MERCURE_EXTRA_DIRECTIVES is not read; docs/operate/from-mercure.md says which \
+                 option to use",
             ]
         );
     }
