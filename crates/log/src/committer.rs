@@ -14,7 +14,7 @@ use crate::host::write_all_at;
 use crate::intake::Pending;
 use crate::lock::{lock, read, write};
 use crate::record::{self, Stamp};
-use crate::segment::{Body, Header, Segment};
+use crate::segment::{Header, Segment};
 use crate::{AppendError, AppendErrorKind, Appended, Epoch, Event, Offset, Position};
 
 /// How often retention by age is looked at. Ours: whole segments are trimmed, so seconds do not
@@ -35,11 +35,11 @@ pub(crate) enum Sealing {
 }
 
 pub(crate) struct Committer {
-    shared: Arc<Shared>,
-    config: DiskConfig,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) config: DiskConfig,
     sealing: Sealing,
     /// The segment that is written; none before the first append and after a roll.
-    active: Option<Arc<Segment>>,
+    pub(crate) active: Option<Arc<Segment>>,
     buffer: Vec<u8>,
     /// Something visible is not synced (never with [`Sync::Batch`]).
     is_dirty: bool,
@@ -240,7 +240,7 @@ impl Committer {
         self.begin(now_ms)
     }
 
-    fn begin(&mut self, now_ms: u64) -> io::Result<Arc<Segment>> {
+    pub(crate) fn begin(&mut self, now_ms: u64) -> io::Result<Arc<Segment>> {
         let header = {
             let catalog = read(&self.shared.catalog);
             Header {
@@ -259,14 +259,14 @@ impl Committer {
     }
 
     /// A segment is rolled at an eighth of the age, so that age is kept to about that.
-    fn is_old(&self, first_ms: u64, now_ms: u64) -> bool {
+    pub(crate) fn is_old(&self, first_ms: u64, now_ms: u64) -> bool {
         self.config
             .retention_age
             .is_some_and(|age| u128::from(now_ms.saturating_sub(first_ms)) >= age.as_millis() / 8)
     }
 
     /// Ends the active segment; the next append begins another.
-    fn roll(&mut self) {
+    pub(crate) fn roll(&mut self) {
         self.sync_visible();
         if let Some(segment) = self.active.take() {
             self.seal(segment);
@@ -301,7 +301,7 @@ impl Committer {
         }
     }
 
-    fn join_sealer(&mut self) {
+    pub(crate) fn join_sealer(&mut self) {
         if let Some(sealer) = self.sealer.take() {
             self.is_sealed_well &= sealer.join().unwrap_or(false);
         }
@@ -363,87 +363,6 @@ impl Committer {
                 return epoch;
             }
         }
-    }
-
-    /// What time brings: rolling and trimming by age.
-    pub(crate) fn tick(&mut self) {
-        let now_ms = self.shared.host.now_ms();
-        let is_old = self.active.as_ref().is_some_and(|active| {
-            active.inspect(|body| body.records > 0 && self.is_old(body.first_ms, now_ms))
-        });
-        if is_old {
-            self.roll();
-        }
-        if self.active.is_none() && self.is_newest_expired(now_ms) {
-            // An empty segment keeps the place, so that the last one with events can go.
-            if let Err(error) = self.begin(now_ms) {
-                tracing::warn!(%error, "the newest segment is kept although it is too old");
-            }
-        }
-        self.trim(0, now_ms);
-    }
-
-    fn is_newest_expired(&self, now_ms: u64) -> bool {
-        let segments = Arc::clone(&read(&self.shared.catalog).segments);
-        segments
-            .last()
-            .is_some_and(|newest| self.is_expired(newest, now_ms))
-    }
-
-    fn is_expired(&self, segment: &Segment, now_ms: u64) -> bool {
-        let newest_ms = segment.inspect(|body| body.newest_ms);
-        self.config
-            .retention_age
-            .is_some_and(|age| u128::from(now_ms.saturating_sub(newest_ms)) > age.as_millis())
-    }
-
-    /// Removes the oldest segments that retention no longer wants, so that `reserve` more bytes
-    /// fit. Never the newest one.
-    fn trim(&mut self, reserve: u64, now_ms: u64) {
-        let (segments, next) = {
-            let catalog = read(&self.shared.catalog);
-            (Arc::clone(&catalog.segments), catalog.next)
-        };
-        let disk_bytes = |segment: &Arc<Segment>| segment.inspect(Body::disk_bytes);
-        let mut bytes: u64 = segments.iter().map(disk_bytes).sum();
-        let mut count = 0;
-        for pair in segments.windows(2) {
-            let is_over_bytes = self
-                .config
-                .retention_bytes
-                .is_some_and(|most| bytes + reserve > most);
-            let kept_events = next.since(pair[1].header.base);
-            let is_over_events = self
-                .config
-                .retention_events
-                .is_some_and(|least| kept_events >= least);
-            if !(is_over_bytes || is_over_events || self.is_expired(&pair[0], now_ms)) {
-                break;
-            }
-            bytes -= disk_bytes(&pair[0]);
-            count += 1;
-        }
-        if count == 0 {
-            return;
-        }
-        // An index file that is still being written would come back after its removal.
-        self.join_sealer();
-        write(&self.shared.catalog).trim(count);
-        for segment in &segments[..count] {
-            self.remove(segment);
-        }
-        if let Err(error) = self.shared.host.sync_names() {
-            tracing::warn!(%error, "trimmed segments may come back after a crash");
-        }
-    }
-
-    fn remove(&self, segment: &Segment) {
-        let name = segment.header.file_name();
-        if let Err(error) = self.shared.host.remove(&name) {
-            tracing::warn!(%error, name, "trimmed segment not removed");
-        }
-        // There may be none.
-        let _ = self.shared.host.remove(&segment.header.index_name());
     }
 
     /// Syncs, files the active segment's index and leaves the mark of a clean close.

@@ -15,7 +15,8 @@ use crate::host::{Directory, Host};
 use crate::intake::{Intake, IntakeLimits};
 use crate::lock::{lock, read};
 use crate::record::{RECORD_BYTES_MAX, record_len};
-use crate::recovery::{self, Opened, Recovery};
+use crate::recovery::{self, Opened};
+use crate::report::Recovery;
 use crate::segment::{HEADER_BYTES, Segment};
 use crate::{
     AppendError, AppendErrorKind, Bounds, Draft, Flow, Located, Log, Offset, ReadEnd, ReadError,

@@ -20,6 +20,7 @@ mod memory;
 mod committer;
 mod disk;
 mod intake;
+mod retention;
 
 // What is on the disk: the view in memory, segments, records, indexes, the clean mark.
 mod catalog;
@@ -28,6 +29,7 @@ mod index;
 mod index_file;
 mod record;
 mod recovery;
+mod report;
 mod scan;
 mod segment;
 
@@ -35,6 +37,10 @@ mod segment;
 mod hash;
 mod host;
 mod lock;
+
+// What each of them must do.
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 
 pub use disk::{DiskConfig, DiskLog, OpenError, Sync};
 pub use event::{Draft, Event, RecordRef, TopicsRef};
@@ -46,4 +52,4 @@ pub use memory::{MemoryConfig, MemoryLog};
 pub use position::{Epoch, GENERATED_ID_BYTES, Offset, Position};
 #[doc(hidden)]
 pub use recovery::fuzz_recover;
-pub use recovery::{Cut, Damage, Recovery};
+pub use report::{Cut, Damage, Recovery};

@@ -283,3 +283,67 @@ fn text_bytes(draft: &Draft) -> usize {
 fn cost_bytes(draft: &Draft) -> usize {
     text_bytes(draft) + draft.topics.len() * size_of::<Box<str>>() + EVENT_OVERHEAD_BYTES
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Backend, check};
+
+    struct Memory;
+
+    impl Backend for Memory {
+        fn fresh(&self) -> Arc<dyn Log> {
+            let config = MemoryConfig {
+                bytes_max: 64 << 20,
+                events_max: 100_000,
+            };
+            Arc::new(MemoryLog::new(config))
+        }
+
+        fn keeping_few(&self) -> Arc<dyn Log> {
+            let config = MemoryConfig {
+                bytes_max: 64 << 20,
+                events_max: 700,
+            };
+            Arc::new(MemoryLog::new(config))
+        }
+    }
+
+    #[test]
+    fn the_contract_holds() {
+        check(&Memory);
+    }
+
+    #[test]
+    fn both_bounds_hold_and_what_cannot_fit_is_refused() {
+        let log = MemoryLog::new(MemoryConfig {
+            bytes_max: 4096,
+            events_max: 1000,
+        });
+        let draft = |bytes: usize| Draft {
+            topics: ["a".into()].into(),
+            is_private: false,
+            id: None,
+            kind: None,
+            retry_ms: None,
+            data: "x".repeat(bytes).into(),
+        };
+        for _ in 0..100 {
+            log.try_append(draft(100)).expect("it fits");
+        }
+        let state = lock(&log.state);
+        assert!(
+            state.bytes <= 4096 && state.events.len() >= 8,
+            "{}",
+            state.events.len()
+        );
+        drop(state);
+        let refused = log.try_append(draft(4096)).map_err(|error| error.kind);
+        assert_eq!(refused, Err(AppendErrorKind::TooLarge));
+        assert_eq!(
+            log.bounds().next,
+            Offset::from_u64(101),
+            "a refused event has no place"
+        );
+    }
+}
