@@ -147,8 +147,8 @@ A plain Mercure client never meets them: they are off unless a request asks for 
 | --- | --- | --- |
 | `gush_gap=1` | query of a subscribe | ask for the gap event |
 | `gush-gap` | type of an event in the stream | events after the id you sent are lost; \
-`data` is `{\"requested\":\"<id>\",\"reason\":\"unknown\"}`, or with reason `trimmed` or `damaged`; \
-the event's id is the last stored one, so that resuming goes on from there |
+`data` is `{\"requested\":\"<id>\",\"reason\":\"unknown\"}`, or reason `trimmed` or `damaged`; the \
+event's id is the last stored one, so that resuming goes on from there |
 ";
 
 fn endpoints() -> String {

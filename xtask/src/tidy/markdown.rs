@@ -76,7 +76,8 @@ fn link_targets(line: &str) -> Vec<&str> {
         targets.extend(rest.split([')', ' ']).next());
     }
     let definition = line.split_once("]: ").filter(|_| line.starts_with('['));
-    targets.extend(definition.filter(|(name, _)| !name.contains(']')).map(|(_, target)| target.trim()));
+    let definition = definition.filter(|(name, _)| !name.contains(']'));
+    targets.extend(definition.map(|(_, target)| target.trim()));
     targets
 }
 
