@@ -17,6 +17,9 @@ pub use target::{Need, Target};
 
 use gush_testkit::Outcome;
 
+/// Fails with what was expected and what came.
+pub type Check = Box<dyn Fn(&Target) -> Outcome<()>>;
+
 /// One rule and how it is checked.
 pub struct Case {
     /// `SECTION/WHAT`.
@@ -25,8 +28,8 @@ pub struct Case {
     pub rule: &'static str,
     /// What the hub under test must have for the case to make sense.
     pub needs: &'static [Need],
-    /// Fails with what was expected and what came.
-    pub check: Box<dyn Fn(&Target) -> Outcome<()>>,
+    /// The probe.
+    pub check: Check,
 }
 
 /// A case whose name is known when compiling.

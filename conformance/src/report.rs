@@ -38,16 +38,17 @@ impl Report {
 
     /// Every failed case with its rule and what was seen.
     pub fn failures(&self) -> String {
-        let mut text = String::new();
-        for (name, rule, verdict) in &self.cases {
-            if let Verdict::Failed(why) = verdict {
-                text += &format!(
-                    "FAILED {name}\n  rule: {rule}\n  {}\n",
-                    why.replace('\n', "\n  ")
-                );
-            }
-        }
-        text
+        let failed = self
+            .cases
+            .iter()
+            .filter_map(|(name, rule, verdict)| match verdict {
+                Verdict::Failed(why) => {
+                    let why = why.replace('\n', "\n  ");
+                    Some(format!("FAILED {name}\n  rule: {rule}\n  {why}\n"))
+                }
+                _ => None,
+            });
+        failed.collect()
     }
 
     /// `N passed, N failed, N skipped`.

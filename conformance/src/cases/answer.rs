@@ -6,7 +6,9 @@ use gush_testkit::{Deadline, Failure, Outcome, PATIENCE, SseItem, unsigned_token
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = head_cases();
+    cases.extend(opening());
     cases.extend(event_cases());
+    cases.extend(small_and_large_events());
     cases.extend(DATA.iter().map(|row| {
         case(
             &format!("1.4/data-{}", row.0),
@@ -119,6 +121,11 @@ fn head_cases() -> Vec<Case> {
                 })
             },
         ),
+    ]
+}
+
+fn opening() -> Vec<Case> {
+    vec![
         case(
             "1.4/comment-at-once",
             &[],
@@ -190,37 +197,40 @@ fn heartbeat(t: &Target) -> Outcome<()> {
 }
 
 fn event_cases() -> Vec<Case> {
-    vec![
-        case(
-            "1.4/order-of-fields",
-            &[],
-            "event, retry, id, data, in this order, one line each; the block ends with an empty \
+    vec![case(
+        "1.4/order-of-fields",
+        &[],
+        "event, retry, id, data, in this order, one line each; the block ends with an empty \
              line",
-            |t| {
-                let topic = t.topic();
-                let id = format!("own-{}", t.unique());
-                let mut stream = t.subscribe(&[("topic", &topic)])?;
-                t.publish(&[
-                    ("topic", &topic),
-                    ("data", "one\ntwo"),
-                    ("type", "greeting"),
-                    ("id", &id),
-                    ("retry", "1234"),
-                ])?;
-                let expected = [
-                    "event: greeting".to_owned(),
-                    "retry: 1234".to_owned(),
-                    format!("id: {id}"),
-                    "data: one".to_owned(),
-                    "data: two".to_owned(),
-                ];
-                same(
-                    "lines of the event",
-                    &stream.next_event()?.lines,
-                    &expected.to_vec(),
-                )
-            },
-        ),
+        |t| {
+            let topic = t.topic();
+            let id = format!("own-{}", t.unique());
+            let mut stream = t.subscribe(&[("topic", &topic)])?;
+            t.publish(&[
+                ("topic", &topic),
+                ("data", "one\ntwo"),
+                ("type", "greeting"),
+                ("id", &id),
+                ("retry", "1234"),
+            ])?;
+            let expected = [
+                "event: greeting".to_owned(),
+                "retry: 1234".to_owned(),
+                format!("id: {id}"),
+                "data: one".to_owned(),
+                "data: two".to_owned(),
+            ];
+            same(
+                "lines of the event",
+                &stream.next_event()?.lines,
+                &expected.to_vec(),
+            )
+        },
+    )]
+}
+
+fn small_and_large_events() -> Vec<Case> {
+    vec![
         case(
             "1.4/minimal-event",
             &[],

@@ -11,7 +11,9 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = publishing();
     cases.extend(private_updates());
     cases.extend(subscribing());
-    cases.extend(cookies());
+    cases.extend(limits_of_tokens());
+    cases.extend(cookies_from_allowed_origins());
+    cases.extend(cookies_from_elsewhere());
     cases
 }
 
@@ -201,6 +203,11 @@ fn subscribing() -> Vec<Case> {
                 nothing_before(t, &mut stream, &topic)
             },
         ),
+    ]
+}
+
+fn limits_of_tokens() -> Vec<Case> {
+    vec![
         case(
             "1.6/foreign-key",
             &[],
@@ -247,7 +254,7 @@ fn with_cookie(t: &Target, headers: &[(&str, &str)]) -> Outcome<Response> {
     t.send(&request)
 }
 
-fn cookies() -> Vec<Case> {
+fn cookies_from_allowed_origins() -> Vec<Case> {
     let allowed = |t: &Target| t.publish_origin.clone().unwrap_or_default();
     let needs = &[Need::PublishOrigin];
     vec![
@@ -294,6 +301,11 @@ fn cookies() -> Vec<Case> {
                 Ok(())
             },
         ),
+    ]
+}
+
+fn cookies_from_elsewhere() -> Vec<Case> {
+    vec![
         case(
             "1.6/cookie-publish-foreign-origin",
             &[],

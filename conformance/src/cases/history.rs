@@ -9,7 +9,10 @@ const NEEDS: &[Need] = &[Need::History];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = replay();
+    cases.extend(filtered_replay());
+    cases.extend(replayed_events());
     cases.extend(header());
+    cases.extend(header_secrets());
     cases.push(case(
         "1.7/hand-over",
         NEEDS,
@@ -41,9 +44,9 @@ fn replay() -> Vec<Case> {
                 ];
                 for (at, id) in ids.iter().enumerate() {
                     let mut stream = t.resume(&topic, id)?;
-                    for n in at + 1..ids.len() {
+                    for (n, id) in ids.iter().enumerate().skip(at + 1) {
                         let event = stream.expect_data(&n.to_string())?;
-                        same("id of a replayed event", &event.id.as_ref(), &Some(&ids[n]))?;
+                        same("id of a replayed event", &event.id.as_ref(), &Some(id))?;
                     }
                 }
                 Ok(())
@@ -88,6 +91,11 @@ fn replay() -> Vec<Case> {
                 resume(&private)?.expect_all(&["after"])
             },
         ),
+    ]
+}
+
+fn filtered_replay() -> Vec<Case> {
+    vec![
         case(
             "1.7/earliest",
             NEEDS,
@@ -145,6 +153,11 @@ fn replay() -> Vec<Case> {
                 nothing_before(t, &mut stream, &one)
             },
         ),
+    ]
+}
+
+fn replayed_events() -> Vec<Case> {
+    vec![
         case(
             "1.7/fields-in-replay",
             NEEDS,
@@ -233,6 +246,11 @@ fn header() -> Vec<Case> {
                 Ok(())
             },
         ),
+    ]
+}
+
+fn header_secrets() -> Vec<Case> {
+    vec![
         case(
             "1.7/header-unknown-hides-private",
             NEEDS,
@@ -308,7 +326,7 @@ fn hand_over(t: &Target) -> Outcome<()> {
     let topic = t.topic();
     let published = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| publish_all(t, &topic, &published));
+        let posting = scope.spawn(|| publish_all(t, &topic, &published));
         let mut joined = Vec::new();
         for start in (0..EVENTS).step_by(10) {
             await_published(&published, start)?;
@@ -323,7 +341,7 @@ fn hand_over(t: &Target) -> Outcome<()> {
                     .map_err(|f| f.within(format!("joined at {from}")))?;
             }
         }
-        publisher
+        posting
             .join()
             .map_err(|_| Failure::new("the publisher panicked"))?
     })
@@ -333,12 +351,12 @@ fn resume_chain(t: &Target) -> Outcome<()> {
     let topic = t.topic();
     let published = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| publish_all(t, &topic, &published));
+        let posting = scope.spawn(|| publish_all(t, &topic, &published));
         await_published(&published, 0)?;
         let mut last = 0;
         while last + 1 < EVENTS {
             let mut stream = t.resume(&topic, &format!("{topic}#{last}"))?;
-            for _ in 0..1 + last % 13 {
+            for _ in 0..=last % 13 {
                 if last + 1 == EVENTS {
                     break;
                 }
@@ -346,7 +364,7 @@ fn resume_chain(t: &Target) -> Outcome<()> {
                 last += 1;
             }
         }
-        publisher
+        posting
             .join()
             .map_err(|_| Failure::new("the publisher panicked"))?
     })

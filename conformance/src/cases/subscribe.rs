@@ -7,8 +7,10 @@ use gush_testkit::{Outcome, Request, encode_component};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = matching();
+    cases.extend(texts());
     cases.extend(limits());
     cases.extend(cursors());
+    cases.extend(empty_cursors());
     cases
 }
 
@@ -141,6 +143,11 @@ fn matching() -> Vec<Case> {
                 nothing_before(t, &mut stream, &topic)
             },
         ),
+    ]
+}
+
+fn texts() -> Vec<Case> {
+    vec![
         case(
             "1.3/no-normalising",
             &[],
@@ -254,6 +261,12 @@ fn cursors() -> Vec<Case> {
                 nothing_before(t, &mut stream, &topic)
             },
         ),
+    ]
+}
+
+fn empty_cursors() -> Vec<Case> {
+    let needs = &[Need::History];
+    vec![
         case(
             "1.3/empty-cursor",
             needs,

@@ -13,7 +13,11 @@ const NEEDS: &[Need] = &[Need::Subscriptions];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = events();
+    cases.extend(payload_and_privacy());
+    cases.extend(encoding_and_history());
     cases.extend(api());
+    cases.extend(api_single());
+    cases.extend(api_cursor());
     cases.extend(grants());
     cases.push(case(
         "1.8/switched-off",
@@ -119,6 +123,11 @@ fn events() -> Vec<Case> {
                 })
             },
         ),
+    ]
+}
+
+fn payload_and_privacy() -> Vec<Case> {
+    vec![
         case(
             "1.8/payload",
             NEEDS,
@@ -182,6 +191,11 @@ fn events() -> Vec<Case> {
                 Ok(())
             },
         ),
+    ]
+}
+
+fn encoding_and_history() -> Vec<Case> {
+    vec![
         case(
             "1.8/encoded-once",
             NEEDS,
@@ -315,6 +329,11 @@ fn api() -> Vec<Case> {
                 same("subscriptions", &got["subscriptions"], &json!([]))
             },
         ),
+    ]
+}
+
+fn api_single() -> Vec<Case> {
+    vec![
         case(
             "1.8/api-one",
             NEEDS,
@@ -366,6 +385,11 @@ fn api() -> Vec<Case> {
             "ETag is the lastEventID (with or without quotes); an equal If-None-Match: 304",
             api_etag,
         ),
+    ]
+}
+
+fn api_cursor() -> Vec<Case> {
+    vec![
         case(
             "1.8/api-last-event-id",
             NEEDS,

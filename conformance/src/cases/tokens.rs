@@ -3,9 +3,7 @@
 use super::{ensure, nothing_before};
 use crate::target::HUB;
 use crate::{Case, Need, Target, case};
-use gush_testkit::{
-    Claims, Outcome, Request, Response, TokenKey, encode_component, unsigned_token,
-};
+use gush_testkit::{Claims, Outcome, Request, Response, TokenKey, unsigned_token};
 use serde_json::json;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -30,6 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
     }));
     cases.extend(forged());
     cases.extend(places());
+    cases.extend(odd_places());
     cases
 }
 
@@ -188,6 +187,12 @@ fn forged() -> Vec<Case> {
             },
         ),
     ];
+    cases.extend(not_tokens());
+    cases
+}
+
+fn not_tokens() -> Vec<Case> {
+    let mut cases = Vec::new();
     for spelling in ["none", "None", "NONE", "nOnE", ""] {
         cases.push(case(
             &format!(
@@ -228,7 +233,7 @@ fn forged() -> Vec<Case> {
 }
 
 fn places() -> Vec<Case> {
-    let mut cases = vec![
+    vec![
         case(
             "1.6/place-header",
             &[],
@@ -271,6 +276,11 @@ fn places() -> Vec<Case> {
                 stream.expect_data("secret").map(drop)
             },
         ),
+    ]
+}
+
+fn odd_places() -> Vec<Case> {
+    let mut cases = vec![
         case(
             "1.6/place-two-headers",
             &[],
@@ -333,11 +343,12 @@ fn first_decides() -> Vec<Case> {
     const RULE: &str = "header, query, cookie: the first that is present decides, and a bad one is \
          never rescued by a later one";
     fn request(t: &Target, header: &str, query: &str, cookie: &str) -> Request {
-        let mut target = format!("{HUB}?topic={}", encode_component(&t.topic()));
+        let topic = t.topic();
+        let mut fields = vec![("topic", topic.as_str())];
         if !query.is_empty() {
-            target += &format!("&authorization={query}");
+            fields.push(("authorization", query));
         }
-        let mut request = Request::get(&target);
+        let mut request = Target::subscribe_bare(&fields);
         if !header.is_empty() {
             request = request.bearer(header);
         }

@@ -6,7 +6,14 @@ use crate::{Case, Need, Target, case};
 use gush_testkit::{Deadline, Outcome, PATIENCE, Request, encode_component};
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut cases = vec![
+    let mut cases = methods();
+    cases.extend(other_methods());
+    cases.extend(answers());
+    cases
+}
+
+fn methods() -> Vec<Case> {
+    vec![
         case(
             "1.1/get-subscribes",
             &[],
@@ -47,6 +54,11 @@ pub(super) fn cases() -> Vec<Case> {
                     .expect_status(&[200, 204, 405])
             },
         ),
+    ]
+}
+
+fn answers() -> Vec<Case> {
+    vec![
         case(
             "1.1/other-path",
             &[],
@@ -77,7 +89,11 @@ pub(super) fn cases() -> Vec<Case> {
                 stream.expect_data("published since").map(drop)
             },
         ),
-    ];
+    ]
+}
+
+fn other_methods() -> Vec<Case> {
+    let mut cases = Vec::new();
     for method in ["PUT", "DELETE", "PATCH", "TRACE", "INVENTED"] {
         cases.push(case(
             &format!("1.1/method-{}", method.to_lowercase()),

@@ -17,7 +17,12 @@ fn check(hub: &HubProcess, adjust: impl FnOnce(&mut Target)) -> Outcome<()> {
     if report.counts().1 == 0 {
         return Ok(());
     }
-    Err(Failure::new(format!("{}{}\n{}", report.failures(), report.summary(), hub.output())))
+    Err(Failure::new(format!(
+        "{}{}\n{}",
+        report.failures(),
+        report.summary(),
+        hub.output()
+    )))
 }
 
 #[test]

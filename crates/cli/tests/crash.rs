@@ -28,7 +28,9 @@ struct Ledger {
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() -> Outcome<()> {
-    let seed = std::env::var("GUSH_TEST_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = std::env::var("GUSH_TEST_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("GUSH_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -73,9 +75,11 @@ fn load_and_kill(
     round: usize,
     random: &mut fastrand::Rng,
 ) -> Outcome<()> {
-    let answers = AtomicUsize::new(0);
-    let killed = AtomicBool::new(false);
-    let shared = Mutex::new(std::mem::take(ledger));
+    let load = Load {
+        ledger: Mutex::new(std::mem::take(ledger)),
+        answers: AtomicUsize::new(0),
+        killed: AtomicBool::new(false),
+    };
     let kill_after = random.usize(1..600);
     let last = followed.last().and_then(|event| event.id.clone());
     let mut stream = match &last {
@@ -83,24 +87,29 @@ fn load_and_kill(
         None => hub.subscribe(&[("topic", TOPIC), ("lastEventID", "earliest")])?,
     };
     if let Some(id) = &last {
-        stream.head().expect_header("Last-Event-ID", id).map_err(|f| {
-            f.within("the id of an event that was delivered before the kill is unknown after it")
-        })?;
+        stream
+            .head()
+            .expect_header("Last-Event-ID", id)
+            .map_err(|f| {
+                f.within(
+                    "the id of an event that was delivered before the kill is unknown after it",
+                )
+            })?;
     }
     let token = hub.publisher_token()?;
     let address = hub.address();
     std::thread::scope(|scope| {
         for publisher in 0..PUBLISHERS {
-            let (shared, answers, killed, token) = (&shared, &answers, &killed, &token);
+            let (load, token) = (&load, &token);
             scope.spawn(move || {
                 let name = format!("{round}/{publisher}");
                 // Ends with an error when the hub is killed, which is the point.
                 if let Ok(connection) = Connection::open(address) {
-                    publish_until_killed(connection, token, &name, shared, answers, killed);
+                    publish_until_killed(connection, token, &name, load);
                 }
             });
         }
-        let follower = scope.spawn(move || {
+        let reader = scope.spawn(move || {
             let mut seen = Vec::new();
             while let Ok(event) = stream.next_event() {
                 seen.push(event);
@@ -108,25 +117,33 @@ fn load_and_kill(
             seen
         });
         let reached = eventually("answers under load", PATIENCE, || {
-            Ok((answers.load(Ordering::Relaxed) >= kill_after).then_some(()))
+            Ok((load.answers.load(Ordering::Relaxed) >= kill_after).then_some(()))
         });
-        killed.store(true, Ordering::Release);
+        load.killed.store(true, Ordering::Release);
         hub.sigkill()?;
-        followed.extend(follower.join().map_err(|_| Failure::new("the follower panicked"))?);
+        followed.extend(
+            reader
+                .join()
+                .map_err(|_| Failure::new("the follower panicked"))?,
+        );
         reached
     })?;
-    *ledger = shared.into_inner().map_err(|_| Failure::new("a publisher panicked"))?;
+    *ledger = load
+        .ledger
+        .into_inner()
+        .map_err(|_| Failure::new("a publisher panicked"))?;
     Ok(())
 }
 
-fn publish_until_killed(
-    mut connection: Connection,
-    token: &str,
-    name: &str,
-    ledger: &Mutex<Ledger>,
-    answers: &AtomicUsize,
-    killed: &AtomicBool,
-) {
+/// What the publishers of one round share.
+struct Load {
+    ledger: Mutex<Ledger>,
+    answers: AtomicUsize,
+    /// Set before the kill, so that a failure before it is told from one by it.
+    killed: AtomicBool,
+}
+
+fn publish_until_killed(mut connection: Connection, token: &str, name: &str, load: &Load) {
     for n in 0.. {
         let data = format!("{name}/{n}");
         let own = format!("own:{data}");
@@ -134,18 +151,25 @@ fn publish_until_killed(
         if n % 3 == 0 {
             fields.push(("id", &own));
         }
-        ledger.lock().expect("no publisher panics").open.insert(data.clone());
+        load.ledger
+            .lock()
+            .expect("no publisher panics")
+            .open
+            .insert(data.clone());
         let answer = connection.exchange(&Request::form(HUB, &fields).bearer(token));
-        let mut ledger = ledger.lock().expect("no publisher panics");
+        let mut ledger = load.ledger.lock().expect("no publisher panics");
         match answer {
             Ok(answer) if answer.status() == 200 => {
                 ledger.open.remove(&data);
                 ledger.acknowledged.push((answer.text(), data));
-                answers.fetch_add(1, Ordering::Relaxed);
+                load.answers.fetch_add(1, Ordering::Relaxed);
             }
             Ok(answer) => panic!("publish answered {}: {}", answer.status(), answer.text()),
             Err(failure) => {
-                assert!(killed.load(Ordering::Acquire), "before the kill: {failure}");
+                assert!(
+                    load.killed.load(Ordering::Acquire),
+                    "before the kill: {failure}"
+                );
                 return;
             }
         }
@@ -176,9 +200,14 @@ fn compare(
             history.push(event);
         }
     }
-    let same_start = before.iter().zip(&history).all(|(old, new)| old.lines == new.lines);
+    let same_start = before
+        .iter()
+        .zip(&history)
+        .all(|(old, new)| old.lines == new.lines);
     if history.len() < before.len() || !same_start {
-        return Err(Failure::new("events that were replayed before the kill changed or vanished"));
+        return Err(Failure::new(
+            "events that were replayed before the kill changed or vanished",
+        ));
     }
     let mut position = HashMap::new();
     for (at, event) in history.iter().enumerate() {
@@ -190,18 +219,28 @@ fn compare(
     let mut previous: HashMap<&str, usize> = HashMap::new();
     for (id, data) in &ledger.acknowledged {
         let Some(&at) = position.get(data.as_str()) else {
-            return Err(Failure::new(format!("acknowledged {data:?} ({id}) is not in the log")));
+            return Err(Failure::new(format!(
+                "acknowledged {data:?} ({id}) is not in the log"
+            )));
         };
         if history[at].id.as_deref() != Some(id) {
             return Failure::mismatch("id", id, format!("{:?}", history[at]));
         }
         let publisher = data.rsplit_once('/').map_or("", |(name, _)| name);
-        if previous.insert(publisher, at).is_some_and(|earlier| earlier > at) {
-            return Err(Failure::new(format!("{data:?} is before what was answered earlier")));
+        if previous
+            .insert(publisher, at)
+            .is_some_and(|earlier| earlier > at)
+        {
+            return Err(Failure::new(format!(
+                "{data:?} is before what was answered earlier"
+            )));
         }
     }
-    let known: HashSet<&str> =
-        ledger.acknowledged.iter().map(|(_, data)| data.as_str()).collect();
+    let known: HashSet<&str> = ledger
+        .acknowledged
+        .iter()
+        .map(|(_, data)| data.as_str())
+        .collect();
     for event in &history {
         if !known.contains(event.data.as_str()) && !ledger.open.contains(&event.data) {
             return Err(Failure::new(format!("never published: {event:?}")));
@@ -247,7 +286,9 @@ fn check_followed(history: &[SseEvent], followed: &[SseEvent]) -> Outcome<()> {
         }
     }
     if followed.len() > history.len() {
-        return Err(Failure::new("the follower saw events that are not in the log"));
+        return Err(Failure::new(
+            "the follower saw events that are not in the log",
+        ));
     }
     Ok(())
 }

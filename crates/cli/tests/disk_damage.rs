@@ -1,6 +1,8 @@
 //! Damaged, full and shared log directories: the hub starts or refuses, and says why.
 
-use gush_testkit::{Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, eventually, exchange};
+use gush_testkit::{
+    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, eventually, exchange,
+};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -74,7 +76,11 @@ fn replayed(hub: &HubProcess) -> Outcome<Vec<usize>> {
             Some(n) if event.data == numbered(n) && numbers.last().is_none_or(|l| *l < n) => {
                 numbers.push(n);
             }
-            _ => return Err(Failure::new(format!("not as published, or out of order: {event:?}"))),
+            _ => {
+                return Err(Failure::new(format!(
+                    "not as published, or out of order: {event:?}"
+                )));
+            }
         }
     }
 }
@@ -89,11 +95,18 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Outcome<()> {
 /// `from` to `to` at least are there.
 fn starts_with(builder: &HubBuilder, file: &Path, intact: &[usize]) -> Outcome<Vec<usize>> {
     let hub = builder.start()?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     hub.wait_stderr(&[&name])?;
     let numbers = replayed(&hub)?;
     if let Some(missing) = intact.iter().find(|n| !numbers.contains(n)) {
-        let text = format!("event {missing} was not damaged and is missing\n{}", hub.output());
+        let text = format!(
+            "event {missing} was not damaged and is missing\n{}",
+            hub.output()
+        );
         return Err(Failure::new(text));
     }
     Ok(numbers)
@@ -120,7 +133,9 @@ fn rubbish_behind_the_tail_is_cut_and_nothing_else() -> Outcome<()> {
     let builder = builder()?;
     fill_and_stop(&builder, 100)?;
     let last = segments(&builder)?.pop().unwrap_or_default();
-    rewrite(&last, |bytes| bytes.extend((0..3000_u32).map(|n| (n * 7 % 251) as u8)))?;
+    rewrite(&last, |bytes| {
+        bytes.extend((0..3000_u32).map(|n| (n * 7 % 251) as u8))
+    })?;
     starts_with(&builder, &last, &(0..100).collect::<Vec<_>>()).map(drop)
 }
 
@@ -140,9 +155,14 @@ fn a_flipped_bit_in_the_newest_segment_costs_no_event_before_it() -> Outcome<()>
 
 /// How many events lie in the segments before this one: its name is its first offset.
 fn events_before(segment: &Path) -> Outcome<usize> {
-    let stem = segment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let base: usize =
-        stem.parse().map_err(|_| Failure::new(format!("not a segment name: {stem}")))?;
+    let stem = segment
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let base: usize = stem
+        .parse()
+        .map_err(|_| Failure::new(format!("not a segment name: {stem}")))?;
     // Offsets may start at 0 or 1; an event more or less does not matter here.
     Ok(base.saturating_sub(1))
 }
@@ -153,7 +173,9 @@ fn a_flipped_bit_in_an_old_segment_loses_no_other_segment() -> Outcome<()> {
     fill_and_stop(&builder, 300)?;
     let files = segments(&builder)?;
     if files.len() < 3 {
-        return Err(Failure::new(format!("at least three segments expected, got {files:?}")));
+        return Err(Failure::new(format!(
+            "at least three segments expected, got {files:?}"
+        )));
     }
     let before = events_before(&files[1])?;
     let after = events_before(&files[2])? + 2;
@@ -165,10 +187,16 @@ fn a_flipped_bit_in_an_old_segment_loses_no_other_segment() -> Outcome<()> {
     let numbers = replayed_over_damage(&hub, after)?;
     for n in (0..before).chain(after..300) {
         if !numbers.contains(&n) {
-            return Err(Failure::new(format!("event {n} is in an undamaged segment and missing")));
+            return Err(Failure::new(format!(
+                "event {n} is in an undamaged segment and missing"
+            )));
         }
     }
-    let name = files[1].file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = files[1]
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     hub.wait_stderr(&[&name]).map(drop)
 }
 
@@ -188,7 +216,9 @@ fn replayed_over_damage(hub: &HubProcess, after: usize) -> Outcome<Vec<usize>> {
             cursor = event.id.unwrap_or(cursor);
         }
     }
-    Err(Failure::new(format!("replay never came past the damage (to {after}); got {numbers:?}")))
+    Err(Failure::new(format!(
+        "replay never came past the damage (to {after}); got {numbers:?}"
+    )))
 }
 
 #[test]
@@ -238,7 +268,9 @@ impl Mount {
             .args(["-t", "tmpfs", "-o", &options, "gush-test"])
             .arg(path)
             .output();
-        Ok(status.is_ok_and(|o| o.status.success()).then(|| Self(path.to_owned())))
+        Ok(status
+            .is_ok_and(|o| o.status.success())
+            .then(|| Self(path.to_owned())))
     }
 
     fn resize(&self, size: &str) -> Outcome<()> {
@@ -246,7 +278,11 @@ impl Mount {
             .args(["-o", &format!("remount,size={size}")])
             .arg(&self.0)
             .status()?;
-        if status.success() { Ok(()) } else { Err(Failure::new(format!("remount: {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::new(format!("remount: {status}")))
+        }
     }
 }
 

@@ -210,6 +210,14 @@ impl HubBuilder {
         Ok(hub)
     }
 
+    /// Starts the hub and kills it with SIGKILL after this time, whatever it is doing then.
+    pub fn start_and_kill(&self, after: Duration) -> Outcome<()> {
+        let mut hub = self.spawn()?;
+        // Not waiting for a condition: the moment is meant to be arbitrary.
+        hub.stdout.wait_for(|_| false, after);
+        hub.sigkill()
+    }
+
     /// Starts a hub that is expected to end by itself: its exit code, stdout and stderr.
     pub fn start_to_exit(&self) -> Outcome<(Option<i32>, String, String)> {
         let mut hub = self.spawn()?;
@@ -407,6 +415,15 @@ impl HubProcess {
         Ok(response.text())
     }
 
+    /// Publishes on the admin listener, which speaks plain HTTP where the public one has TLS.
+    pub fn publish_on_admin(&self, fields: &[(&str, &str)]) -> Outcome<String> {
+        let response = exchange(self.admin()?, &self.publish_request(fields)?)?;
+        response
+            .expect_status(&[200])
+            .map_err(|f| f.within("publish"))?;
+        Ok(response.text())
+    }
+
     /// A subscribe request with these query parameters and a token for everything.
     pub fn subscribe_request(&self, query: &[(&str, &str)]) -> Outcome<Request> {
         let target = format!("{HUB_PATH}?{}", encode_form(query));
@@ -441,8 +458,9 @@ impl HubProcess {
         exchange(self.admin()?, &Request::get(target))
     }
 
-    /// One sample of `/metrics`, by its name with its labels as printed; `None`: not there.
-    pub fn metric(&self, series: &str) -> Outcome<Option<f64>> {
+    /// One whole-numbered sample of `/metrics`, by its name with its labels as printed; `None`: not
+    /// there.
+    pub fn metric(&self, series: &str) -> Outcome<Option<u64>> {
         let response = self.get_admin("/metrics")?;
         response.expect_status(&[200])?;
         let text = response.text();
@@ -452,11 +470,24 @@ impl HubProcess {
         Ok(sample.and_then(|value| value.trim().parse().ok()))
     }
 
+    /// The sum of all samples of a metric, whatever their labels.
+    pub fn metric_sum(&self, name: &str) -> Outcome<u64> {
+        let response = self.get_admin("/metrics")?;
+        response.expect_status(&[200])?;
+        let text = response.text();
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<u64>().ok())?
+        });
+        Ok(values.sum())
+    }
+
     /// Waits until a sample of `/metrics` satisfies `holds`; an absent one counts as 0.
-    pub fn wait_metric(&self, series: &str, holds: impl Fn(f64) -> bool) -> Outcome<f64> {
-        let mut last = 0.0;
+    pub fn wait_metric(&self, series: &str, holds: impl Fn(u64) -> bool) -> Outcome<u64> {
+        let mut last = 0;
         eventually(series, PATIENCE, || {
-            last = self.metric(series)?.unwrap_or(0.0);
+            last = self.metric(series)?.unwrap_or(0);
             Ok(holds(last).then_some(last))
         })
         .map_err(|f| f.within(format!("metric (last value {last})\n{}", self.output())))

@@ -1,0 +1,182 @@
+//! The log over restarts: cursors of earlier runs, histories past the reference's limit, retention.
+
+use gush_testkit::{Failure, HubBuilder, HubProcess, Outcome, PATIENCE, exchange};
+use serde_json::{Value, json};
+
+const TOPIC: &str = "https://restart.example/1";
+
+fn builder() -> Outcome<HubBuilder> {
+    Ok(HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .disk()
+        .option("--drain-window", "100ms"))
+}
+
+fn stop(mut hub: HubProcess) -> Outcome<()> {
+    hub.sigterm()?;
+    let status = hub.wait_exit(PATIENCE)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Failure::mismatch("exit", "0", status)
+    }
+}
+
+/// Publishes `count` numbered events, many in flight on one connection; their ids.
+fn publish_many(hub: &HubProcess, from: usize, count: usize) -> Outcome<Vec<String>> {
+    let mut connection = hub.connect()?;
+    let mut ids = Vec::new();
+    for start in (from..from + count).step_by(100) {
+        let end = (start + 100).min(from + count);
+        let mut bytes = Vec::new();
+        for n in start..end {
+            let request = hub.publish_request(&[("topic", TOPIC), ("data", &n.to_string())])?;
+            bytes.extend(request.to_bytes("hub.example"));
+        }
+        connection.send(&bytes)?;
+        for _ in start..end {
+            let response = connection.read_response()?;
+            response.expect_status(&[200])?;
+            ids.push(response.text());
+        }
+    }
+    Ok(ids)
+}
+
+#[test]
+fn an_empty_log_answers_earliest() -> Outcome<()> {
+    for builder in [builder()?, HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?] {
+        let hub = builder.start()?;
+        for cursor in ["earliest", "anything"] {
+            let mut stream = hub.resume(&[("topic", TOPIC)], cursor)?;
+            stream.head().expect_header("Last-Event-ID", "earliest")?;
+            let marker = format!("after {cursor}");
+            if cursor == "anything" {
+                hub.publish(&[("topic", TOPIC), ("data", &marker)])?;
+                stream.expect_data(&marker)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn cursors_of_earlier_runs_resume() -> Outcome<()> {
+    let builder = builder()?;
+    let mut ids = Vec::new();
+    for run in 0..4 {
+        let hub = builder.start()?;
+        ids.extend(publish_many(&hub, run * 50, 50)?);
+        for at in [0, ids.len() / 2, ids.len() - 2] {
+            let mut stream = hub.resume(&[("topic", TOPIC)], &ids[at])?;
+            stream.head().expect_header("Last-Event-ID", &ids[at])?;
+            for (n, id) in ids.iter().enumerate().skip(at + 1) {
+                let event = stream.expect_data(&n.to_string())?;
+                if event.id.as_ref() != Some(id) {
+                    return Failure::mismatch(format!("id of event {n}"), id, format!("{event:?}"));
+                }
+            }
+        }
+        stop(hub)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn replay_works_past_ten_thousand_events() -> Outcome<()> {
+    let builder = builder()?.option("--sync", "off");
+    let hub = builder.start()?;
+    let own = "an id of the publisher's own";
+    hub.publish(&[("topic", TOPIC), ("data", "first"), ("id", own)])?;
+    let ids = publish_many(&hub, 0, 12_000)?;
+    for hub in [Some(hub), None] {
+        let hub = match hub {
+            Some(hub) => hub,
+            None => builder.start()?,
+        };
+        let near_the_end = &ids[11_900];
+        let mut stream = hub.resume(&[("topic", TOPIC)], near_the_end)?;
+        stream.head().expect_header("Last-Event-ID", near_the_end)?;
+        stream.expect_data("11901")?;
+        let mut stream = hub.resume(&[("topic", TOPIC)], own)?;
+        stream.head().expect_header("Last-Event-ID", own)?;
+        for n in 0..12_000 {
+            stream.expect_data(&n.to_string())?;
+        }
+        stop(hub)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_trimmed_id_is_told_in_band_when_asked_for() -> Outcome<()> {
+    let hub = builder()?
+        .option("--segment-bytes", "64KiB")
+        .option("--retention-events", "50")
+        .start()?;
+    let data = "x".repeat(4000);
+    let first = hub.publish(&[("topic", TOPIC), ("data", &data)])?;
+    hub.wait_metric("gush_log_first_offset", |_| true)?;
+    let before = hub.metric("gush_log_first_offset")?.unwrap_or(0);
+    let mut connection = hub.connect()?;
+    let mut last = first.clone();
+    for _ in 0..200 {
+        let request = hub.publish_request(&[("topic", TOPIC), ("data", &data)])?;
+        let response = connection.exchange(&request)?;
+        response.expect_status(&[200])?;
+        last = response.text();
+    }
+    hub.wait_metric("gush_log_first_offset", |offset| offset > before)?;
+    let query = [("topic", TOPIC), ("gush_gap", "1"), ("lastEventID", &first)];
+    let mut stream = hub.subscribe(&query)?;
+    let event = stream.next_event()?;
+    let got: Value = serde_json::from_str(&event.data).unwrap_or_default();
+    let expected = json!({"requested": first, "reason": "trimmed"});
+    if event.event != "gush-gap" || got != expected {
+        return Failure::mismatch("gap event", expected, format!("{event:?}"));
+    }
+    // Without asking, the answer header is the signal.
+    let plain = hub.resume(&[("topic", TOPIC)], &first)?;
+    if plain.head().header("Last-Event-ID") == Some(&first) {
+        return Err(Failure::new(
+            "a trimmed id was echoed as if it had been found",
+        ));
+    }
+    hub.resume(&[("topic", TOPIC)], &last)?
+        .head()
+        .expect_header("Last-Event-ID", &last)
+}
+
+#[test]
+fn memory_forgets_over_a_restart_and_says_so() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.option("--drain-window", "100ms");
+    let hub = builder.start()?;
+    let old = publish_many(&hub, 0, 10)?;
+    stop(hub)?;
+    let hub = builder.start()?;
+    // As many events again, so that a bare position would be mistaken for the old one.
+    let new = publish_many(&hub, 100, 10)?;
+    for (id, same_place) in old.iter().zip(&new) {
+        let stream = hub.resume(&[("topic", TOPIC)], id)?;
+        let header = stream.head().header("Last-Event-ID").unwrap_or_default();
+        if header == id || id == same_place {
+            return Err(Failure::new(format!(
+                "an id of the earlier run was taken for a new one: {id}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hub_without_a_publisher_key_refuses_publishes_and_names_the_option() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .publisher_key(None)
+        .start()?;
+    let request = hub.publish_request(&[("topic", TOPIC), ("data", "x")])?;
+    let response = exchange(hub.address(), &request)?;
+    response.expect_status(&[401, 403, 503])?;
+    if !response.text().contains("publisher") {
+        return Failure::mismatch("text", "the option named", response.text());
+    }
+    hub.wait_stderr(&["publisher"]).map(drop)
+}

@@ -1,0 +1,232 @@
+//! TLS with ALPN, HTTP/2 subscribers and certificate reload, with curl as the other side.
+
+use gush_testkit::{
+    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, SseItem, SseParser, eventually,
+    write_certificate,
+};
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+const TOPIC: &str = "https://h2.example/1";
+
+/// curl subscribing; killed when dropped.
+struct Curl {
+    child: Child,
+    items: Receiver<SseItem>,
+}
+
+impl Drop for Curl {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Curl {
+    fn subscribe(hub: &HubProcess, scheme: &str, options: &[&str]) -> Outcome<Self> {
+        let url = format!(
+            "{scheme}://{}/.well-known/mercure?topic={}",
+            hub.address(),
+            gush_testkit::encode_component(TOPIC)
+        );
+        let token = format!("Authorization: Bearer {}", hub.subscriber_token()?);
+        let mut child = Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--no-buffer",
+                "--header",
+                &token,
+            ])
+            .args(options)
+            .arg(&url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| Failure::from(e).within("starting curl"))?;
+        let mut output = child.stdout.take().ok_or("curl was started with a pipe")?;
+        let (sender, items) = sync_channel(1000);
+        std::thread::spawn(move || {
+            let mut parser = SseParser::default();
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
+                let mut parsed = Vec::new();
+                parser.feed(&buffer[..count], &mut parsed);
+                for item in parsed {
+                    if sender.send(item).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let mut curl = Self { child, items };
+        // The comment line that opens every stream: from now on nothing is lost.
+        match curl.next() {
+            Ok(SseItem::Comment(_)) => Ok(curl),
+            Ok(other) => Failure::mismatch("first item", "a comment", format!("{other:?}")),
+            Err(failure) => Err(failure.within(hub.output())),
+        }
+    }
+
+    fn next(&mut self) -> Outcome<SseItem> {
+        self.items
+            .recv_timeout(PATIENCE)
+            .map_err(|_| Failure::new("curl printed nothing more"))
+    }
+
+    fn expect_data(&mut self, data: &str) -> Outcome<()> {
+        loop {
+            match self.next()? {
+                SseItem::Event(event) if event.data == data => return Ok(()),
+                SseItem::Event(event) => {
+                    return Failure::mismatch("data", data, format!("{event:?}"));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn with_tls() -> Outcome<(HubProcess, HubBuilder)> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?;
+    let files = write_certificate(builder.directory(), "hub.example")?;
+    let builder = builder
+        .option("--tls-cert", &files.certificate.display().to_string())
+        .option("--tls-key", &files.key.display().to_string());
+    let hub = builder.start()?;
+    if !hub.stdout().contains("listening on https://") {
+        return Failure::mismatch("stdout", "listening on https://…", hub.output());
+    }
+    Ok((hub, builder))
+}
+
+#[test]
+fn subscribers_over_h2c_by_prior_knowledge() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.start()?;
+    let mut over_h2 = Curl::subscribe(&hub, "http", &["--http2-prior-knowledge"])?;
+    let mut over_h1 = hub.subscribe(&[("topic", TOPIC)])?;
+    for n in 0..50 {
+        hub.publish(&[("topic", TOPIC), ("data", &n.to_string())])?;
+    }
+    for n in 0..50 {
+        over_h2.expect_data(&n.to_string())?;
+        over_h1.expect_data(&n.to_string())?;
+    }
+    let big = "0123456789abcdef".repeat(20_000);
+    hub.publish(&[("topic", TOPIC), ("data", &big)])?;
+    over_h2.expect_data(&big)
+}
+
+#[test]
+fn subscribers_over_tls_with_either_version() -> Outcome<()> {
+    let (hub, _) = with_tls()?;
+    let mut h2 = Curl::subscribe(&hub, "https", &["--insecure", "--http2"])?;
+    let mut h1 = Curl::subscribe(&hub, "https", &["--insecure", "--http1.1"])?;
+    for n in 0..20 {
+        hub.publish_on_admin(&[("topic", TOPIC), ("data", &n.to_string())])?;
+    }
+    let big = "0123456789abcdef".repeat(20_000);
+    hub.publish_on_admin(&[("topic", TOPIC), ("data", &big)])?;
+    for curl in [&mut h2, &mut h1] {
+        for n in 0..20 {
+            curl.expect_data(&n.to_string())?;
+        }
+        curl.expect_data(&big)?;
+    }
+    Ok(())
+}
+
+/// One request; what curl's `--write-out` says and its exit code.
+fn ask(hub: &HubProcess, options: &[&str], format: &str) -> Outcome<(Option<i32>, String)> {
+    let output = Command::new("curl")
+        .args([
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--max-time",
+            "20",
+            "--write-out",
+            format,
+        ])
+        .args(options)
+        .arg(format!(
+            "https://localhost:{}/healthz",
+            hub.address().port()
+        ))
+        .output()
+        .map_err(|e| Failure::from(e).within("starting curl"))?;
+    Ok((
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    ))
+}
+
+#[test]
+fn alpn_chooses_the_version() -> Outcome<()> {
+    let (hub, _) = with_tls()?;
+    for (option, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let (_, got) = ask(
+            &hub,
+            &["--insecure", option],
+            "%{http_version} %{http_code}",
+        )?;
+        if got != format!("{version} 200") {
+            return Failure::mismatch(option, format!("{version} 200"), got);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_new_certificate_is_served_and_open_streams_stay() -> Outcome<()> {
+    let (hub, builder) = with_tls()?;
+    let mut h2 = Curl::subscribe(&hub, "https", &["--insecure", "--http2"])?;
+    let mut h1 = Curl::subscribe(&hub, "https", &["--insecure", "--http1.1"])?;
+    let old = builder.directory().join("old.pem");
+    std::fs::copy(builder.directory().join("cert.pem"), &old)?;
+    let old = old.display().to_string();
+    let trusts = |path: &str| Ok::<_, Failure>(ask(&hub, &["--cacert", path], "")?.0 == Some(0));
+    if !trusts(&old)? {
+        return Err(Failure::new(format!(
+            "the first certificate is not served\n{}",
+            hub.output()
+        )));
+    }
+    let new = write_certificate(builder.directory(), "hub.example")?.certificate;
+    let new = new.display().to_string();
+    hub.signal("HUP")?;
+    eventually("the new certificate", PATIENCE, || {
+        Ok(trusts(&new)?.then_some(()))
+    })
+    .map_err(|f| f.within(hub.output()))?;
+    hub.publish_on_admin(&[("topic", TOPIC), ("data", "after")])?;
+    h2.expect_data("after")?;
+    h1.expect_data("after")
+}
+
+#[test]
+fn a_broken_certificate_keeps_the_old_one() -> Outcome<()> {
+    let (hub, builder) = with_tls()?;
+    std::fs::write(builder.directory().join("cert.pem"), "not a certificate")?;
+    hub.signal("HUP")?;
+    hub.wait_stderr(&["cert.pem"])?;
+    let (code, _) = ask(&hub, &["--insecure"], "")?;
+    if code == Some(0) {
+        Ok(())
+    } else {
+        Failure::mismatch("curl", "0", format!("{code:?}"))
+    }
+}
+
+#[test]
+fn plain_http_on_the_tls_port_is_answered_or_closed() -> Outcome<()> {
+    let (hub, _) = with_tls()?;
+    let mut connection = hub.connect()?;
+    connection.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let got = connection.read_to_close(PATIENCE)?;
+    if got.starts_with(b"HTTP/1.1 2") {
+        return Err(Failure::new("plain HTTP was served on the TLS port"));
+    }
+    Ok(())
+}
