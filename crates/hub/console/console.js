@@ -7,6 +7,8 @@ const $ = (id) => document.getElementById(id);
 const HUB = new URL('.well-known/mercure', location.href).href;
 // A browser opens at most six HTTP/1.1 connections to a host, and each tab's stream takes one.
 const SLOW_OPEN_MS = 5000;
+// A clock that stood still for longer was asleep; browsers slow a hidden tab's down to a minute.
+const SLEPT_MS = 90_000;
 // Topics of events published here, to label them when they come back. Events carry no topic.
 const PUBLISHED_MAX = 500;
 const published = new Map();
@@ -117,7 +119,7 @@ const NAMES = {
   refused: 'Refused',
 };
 const BUTTONS = {
-  closed: 'Connect', connecting: 'Stop', open: 'Disconnect', cut: 'Stop',
+  closed: 'Connect', connecting: 'Stop', open: 'Disconnect', cut: 'Retry now',
   waiting: 'Retry now', refused: 'Try again',
 };
 
@@ -125,7 +127,7 @@ const detail = ({ name, detail: why, since, until }) => {
   const now = Date.now();
   const left = Math.max(0, Math.ceil((until - now) / 1000));
   switch (name) {
-    case 'open': return `for ${span(now - since)}`;
+    case 'open': return `for ${span(now - since)}${navigator.onLine ? '' : ', but this browser is offline'}`;
     case 'connecting': return now - since < SLOW_OPEN_MS ? ''
       : 'takes long; over HTTP/1.1 a browser holds six streams to one host, in all tabs together';
     case 'cut': return `for ${span(now - since)}${why ? `: ${why}` : ''}`
@@ -235,6 +237,7 @@ const answer = (good, ...content) => {
 
 const remember = (id, sent) => {
   published.set(id, sent);
+  list.label(id, sent); // the event may be here before the answer to its publish
   if (published.size > PUBLISHED_MAX) published.delete(published.keys().next().value);
 };
 
@@ -334,7 +337,7 @@ const wireForms = () => {
 const wireButtons = () => {
   $('toggle').addEventListener('click', () => {
     const { name } = stream.state;
-    if (name === 'waiting' || name === 'refused') stream.retry();
+    if (name === 'waiting' || name === 'refused' || name === 'cut') stream.retry();
     else if (name === 'closed') connect(stream.lastId || $('sub-after').value.trim());
     else stream.stop();
   });
@@ -358,9 +361,19 @@ const wireBrowser = () => {
   });
   // A page that comes back from the back-forward cache finds its stream dead.
   window.addEventListener('pageshow', (event) => { if (event.persisted) stream.retry(); });
-  window.addEventListener('online', () => { if (stream.state.name === 'waiting') stream.retry(); });
+  // A network that went away often leaves the stream open and silent. It is replaced when the
+  // network is back and not before: a hub on this machine needs none.
+  let offline = 0;
+  window.addEventListener('offline', () => { offline = Date.now(); showState(); });
+  window.addEventListener('online', () => stream.renew(offline || Date.now()));
   window.addEventListener('hashchange', () => { restore(); showClaims(); connect(''); });
-  setInterval(() => { showState(); showExpiry(); }, 1000);
+  let tick = Date.now();
+  setInterval(() => {
+    if (Date.now() - tick > SLEPT_MS) stream.renew(tick);
+    tick = Date.now();
+    showState();
+    showExpiry();
+  }, 1000);
 };
 
 restore();

@@ -74,8 +74,17 @@ const coloured = (text) => {
   return out;
 };
 
-const inOneLine = (value) => JSON.stringify(value, null, 1)
-  .replace(/\n\s*/g, ' ');
+/** JSON with what fits on a line kept on it, and the rest broken and indented. */
+const pretty = (value, indent = '') => {
+  const line = JSON.stringify(value, null, 1).replace(/\n\s*/g, ' ');
+  const whole = typeof value !== 'object' || value === null || Object.keys(value).length === 0;
+  if (whole || indent.length + line.length <= ONE_LINE) return line;
+  const inner = `${indent}  `;
+  const list = Array.isArray(value);
+  const parts = list ? value.map((item) => inner + pretty(item, inner))
+    : Object.entries(value).map(([key, item]) => `${inner}${JSON.stringify(key)}: ${pretty(item, inner)}`);
+  return `${list ? '[' : '{'}\n${parts.join(',\n')}\n${indent}${list ? ']' : '}'}`;
+};
 
 /** Whether making the text pretty would keep every number as it was sent. */
 const keepsNumbers = (text) => !/\d{16}|\d[eE]/.test(text);
@@ -90,8 +99,7 @@ const drawData = (data) => {
   try {
     const value = JSON.parse(data);
     if (typeof value === 'object' && value !== null && keepsNumbers(data)) {
-      const line = inOneLine(value);
-      pre.append(coloured(line.length <= ONE_LINE ? line : JSON.stringify(value, null, 2)));
+      pre.append(coloured(pretty(value)));
       return pre;
     }
   } catch { /* not JSON: shown as it is */ }
@@ -118,9 +126,18 @@ export class EventList {
 
   get held() { return this.paused ? this.#waiting.length : 0; }
 
-  /** Adds an event {id, type, data, at, topic, private}. */
+  /** Adds an event {id, type, data, at, caughtUp, topic, private}. */
   add(event) {
-    this.#push({ draw: () => this.#drawEvent(event), text: this.#searchText(event) });
+    this.#push({ event, draw: () => this.#drawEvent(event), text: this.#searchText(event) });
+  }
+
+  /** Adds what is known of an event that may be in the list already. */
+  label(id, { topic, private: isPrivate }) {
+    const item = [...this.#waiting, ...this.#items].find((one) => one.event?.id === id);
+    if (!item || item.event.topic) return;
+    Object.assign(item.event, { topic, private: isPrivate });
+    item.text = this.#searchText(item.event);
+    this.#redraw(item);
   }
 
   /** Adds a line about the connection; the returned function replaces its kind and text. */
@@ -135,10 +152,7 @@ export class EventList {
     return (newKind, ...newText) => {
       item.kind = newKind;
       item.parts = newText;
-      if (!item.node) return;
-      const node = item.draw();
-      item.node.replaceWith(node);
-      item.node = node;
+      this.#redraw(item);
     };
   }
 
@@ -169,6 +183,14 @@ export class EventList {
   #searchText(event) {
     const text = `${event.type}\n${event.id}\n${event.topic}\n${event.data}`;
     return text.slice(0, DATA_SHOWN).toLowerCase();
+  }
+
+  #redraw(item) {
+    if (!item.node) return;
+    const node = item.draw();
+    node.hidden = !this.#shows(item);
+    item.node.replaceWith(node);
+    item.node = node;
   }
 
   #push(item) {
@@ -203,22 +225,23 @@ export class EventList {
   }
 
   #drawEvent(event) {
-    const row = el('li', 'event fresh');
+    const row = el('li', `event fresh${event.caughtUp ? ' caught' : ''}`);
     const date = new Date(event.at);
     const time = el('time', '', `${clock(event.at)}.${String(date.getMilliseconds()).padStart(3, '0')}`);
     time.dateTime = date.toISOString();
-    const tags = el('div', 'tags');
-    if (event.type !== 'message') tags.append(el('span', 'type', event.type));
-    if (event.topic) tags.append(el('span', 'topic', event.topic));
-    if (event.private) tags.append(el('span', 'mark', 'private'));
-    if (event.caughtUp) tags.append(el('span', 'mark', 'caught up'));
+    const body = el('div', 'body');
+    if (event.topic) body.append(el('span', 'topic', event.topic));
+    if (event.private) body.append(el('span', 'mark', 'private'));
+    if (event.caughtUp) body.append(el('span', 'unseen', 'caught up after a reconnect'));
+    if (event.type !== 'message') body.append(el('span', 'type', event.type));
+    body.append(drawData(event.data));
     const id = el('button', 'id', shortId(event.id));
     id.type = 'button';
     id.title = `Copy ${event.id}`;
     id.setAttribute('aria-label', `Copy the id ${event.id}`);
     id.addEventListener('click', () => copy(event.id, id));
     row.dataset.id = event.id;
-    row.append(time, el('div', 'body', tags, drawData(event.data)), id);
+    row.append(time, body, id);
     return row;
   }
 }

@@ -12,9 +12,10 @@ const BACKOFF_MAX_MS = 30000;
 const PROBE_TIMEOUT_MS = 10000;
 // A stream that ends sooner than this was a soft refusal (200, `retry:`, close), not a resume.
 const SETTLED_MS = 500;
-// Replayed events come in one burst after the opening. A pause this long ends the burst.
+// Replayed events come in one burst after the opening. A pause this long ends the burst; the first
+// of them may take longer.
 const BURST_FIRST_MS = 1500;
-const BURST_PAUSE_MS = 400;
+const BURST_PAUSE_MS = 250;
 const BURST_MAX_MS = 10000;
 
 /** Statuses that another try cannot change: bad request, token, path or method. */
@@ -69,6 +70,16 @@ export class Stream extends EventTarget {
   retry() {
     this.#halt();
     this.#probe(this.lastId === '');
+  }
+
+  /** Replaces a stream that has been dead since `at` though nobody was told: after sleep, offline. */
+  renew(at) {
+    if (this.state.name === 'closed' || this.state.name === 'refused') return;
+    if (this.state.name === 'open' && !this.#lost) {
+      this.#lost = { ...this.#loss(), at };
+      this.#emit('lost', this.#lost);
+    }
+    this.retry();
   }
 
   /** Also hands over events of this type, from the next one on. */
@@ -224,7 +235,7 @@ export class Stream extends EventTarget {
     const caughtUp = burst !== null && this.reconnects > 0 && now < burst.until;
     if (caughtUp) {
       burst.count += 1;
-      burst.until = Math.min(burst.last, Math.max(burst.until, now + BURST_PAUSE_MS));
+      burst.until = Math.min(burst.last, now + BURST_PAUSE_MS);
     }
     this.#emit('event', {
       id: event.lastEventId, type: event.type, data: event.data, at: now, caughtUp,
