@@ -26,7 +26,7 @@ use crate::shard::NewSubscriber;
 use crate::socket::SocketOptions;
 use crate::subscribe;
 use crate::tls::TlsCell;
-use crate::transport::{HEAD_BYTES_MAX, Look, Sniffed, Transport, look};
+use crate::transport::{HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
 
 /// Most header lines of a request.
 const HEADERS_MAX: usize = 100;
@@ -34,6 +34,9 @@ const HEADERS_MAX: usize = 100;
 /// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
 /// browsers open one per subscription, proxies some dozens.
 const H2_STREAMS_MAX: u32 = 250;
+
+/// How long a connection may wait for its next request: what proxies expect of an upstream.
+const IDLE_MAX: Duration = Duration::from_secs(75);
 
 /// First and longest pause after a failed accept; it doubles in between.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -80,10 +83,11 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
 fn refuse(hub: &Hub, stream: &TcpStream) {
     hub.metrics.rejected_with(http::StatusCode::SERVICE_UNAVAILABLE);
     let wait = fastrand::u32(1..=10);
+    let text = "the hub has no connection to spare";
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {wait}\r\nConnection: close\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Length: 33\r\n\r\n\
-         the hub has no connection to spare"
+         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
     );
     let _ = stream.try_write(answer.as_bytes());
 }
@@ -290,12 +294,12 @@ async fn serve_other(
     bytes: BytesMut,
     head_timeout: Duration,
 ) -> Result<Option<(Transport, BytesMut)>, Box<dyn std::error::Error + Send + Sync>> {
-    let sniffed = Sniffed::new(transport, bytes);
-    let busy = sniffed.busy();
+    let sniffed = Sniffed::new(transport, bytes, head_timeout);
+    let stage = sniffed.stage();
     let service = service_fn(move |request: Request<Incoming>| {
         let hub = Arc::clone(&listener.hub);
         let door = listener.door;
-        let busy = Busy(Arc::clone(&busy));
+        let busy = Busy::begin(&stage);
         // Boxed, because taking the transport back needs a future that can be moved.
         Box::pin(async move {
             let answer = answer::answer(&hub, door, request).await;
@@ -304,7 +308,7 @@ async fn serve_other(
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(IDLE_MAX)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .half_close(true)
@@ -334,7 +338,7 @@ async fn serve_other(
 
 async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> Ended {
     let policy = listener.hub.policy.load_full();
-    let io = TokioIo::new(Sniffed::new_busy(transport, bytes));
+    let io = TokioIo::new(Prefixed::new(transport, bytes));
     let service = service_fn(move |request: Request<Incoming>| {
         let hub = Arc::clone(&listener.hub);
         let door = listener.door;

@@ -3,7 +3,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use crate::shard::NewSubscriber;
 use crate::socket::{PipeBody, Sink, pipe};
 use crate::subscribe::{self, Admission, STREAM_HEADERS};
 use crate::subscriptions;
+use crate::transport::Stage;
 
 /// An answer as hyper sends it.
 pub type Answer = Response<AnswerBody>;
@@ -44,13 +44,20 @@ enum BodyKind {
     Stream(PipeBody),
 }
 
-/// Marks a connection as busy until its answer is out; see `accept.rs`.
+/// Marks a connection as serving until its answer is out; see `transport.rs`.
 #[derive(Debug)]
-pub struct Busy(pub(crate) Arc<AtomicBool>);
+pub(crate) struct Busy(Arc<Stage>);
+
+impl Busy {
+    pub(crate) fn begin(stage: &Arc<Stage>) -> Self {
+        stage.serving();
+        Self(Arc::clone(stage))
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.idle();
     }
 }
 
@@ -116,7 +123,7 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
             subscriptions::answer(hub, headers, rest, query).await.map(document)
         }
         Route::Options { allow } => Ok(options(hub, headers, allow)),
-        Route::Health => Ok(health(hub)),
+        Route::Health => Ok(health(hub, door)),
         Route::Ready => Ok(ready(hub)),
         Route::Metrics => Ok(typed(
             StatusCode::OK,
@@ -237,12 +244,15 @@ fn document(document: subscriptions::Document) -> Answer {
     answer
 }
 
-fn health(hub: &Hub) -> Answer {
-    let log = match hub.log.writable() {
-        Ok(()) => "writable",
-        Err(_) => "not writable",
-    };
-    let body = serde_json::json!({ "status": "ok", "log": log, "engine": hub.log.describe() });
+/// The log's place and its last failure are for the operator: only the admin listener tells.
+fn health(hub: &Hub, door: Door) -> Answer {
+    let writable = hub.log.writable();
+    let log = if writable.is_ok() { "writable" } else { "not writable" };
+    let mut body = serde_json::json!({ "status": "ok", "log": log });
+    if door == Door::Admin {
+        body["engine"] = hub.log.describe().into();
+        body["reason"] = writable.err().into();
+    }
     typed(StatusCode::OK, "application/json", body.to_string())
 }
 

@@ -1,14 +1,17 @@
 //! The byte stream under HTTP: TCP with or without TLS, and the look at what comes next on it.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use crate::frame::Framing;
@@ -91,8 +94,9 @@ pub(crate) enum Look {
 /// form, no query) are served by hyper.
 const SUBSCRIBE_BEGIN: &[u8] = b"GET /.well-known/mercure?";
 
-/// Most bytes of a request head.
-pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of a request head: a thousand topics of some sixty bytes each fit, as the protocol
+/// allows that many.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Looks at the first bytes of a request.
 pub(crate) fn look(bytes: &[u8]) -> Look {
@@ -107,41 +111,71 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
     if bytes.len() >= HEAD_BYTES_MAX { Look::Other } else { Look::More }
 }
 
+/// Where hyper's HTTP/1 connection stands between its requests.
+#[derive(Debug)]
+pub(crate) struct Stage(AtomicU8);
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const SERVING: u8 = 2;
+
+impl Stage {
+    /// A whole head has come; what follows is its body.
+    pub(crate) fn serving(&self) {
+        self.0.store(SERVING, Ordering::Release);
+    }
+
+    /// The answer is out; what follows is another request.
+    pub(crate) fn idle(&self) {
+        self.0.store(IDLE, Ordering::Release);
+    }
+}
+
 /// A transport under hyper that keeps subscribes from it.
 ///
 /// Browsers and proxies send a subscribe on a connection that has served other requests. Between
 /// two requests, when hyper asks for bytes, this looks at them first: the head of a subscribe is
 /// held back and hyper is told that the peer has finished, so that it lets go of the connection.
+///
+/// It also bounds how long a head may take from its first byte on: hyper's own timeout counts the
+/// idle time before it as well.
 #[derive(Debug)]
 pub(crate) struct Sniffed {
     transport: Transport,
     /// Read, but not handed to hyper yet.
     held: BytesMut,
-    /// A request is being read or answered: what comes now belongs to it.
-    busy: Arc<AtomicBool>,
+    stage: Arc<Stage>,
     captured: bool,
+    head_timeout: Duration,
+    head_deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Sniffed {
-    /// `first` are the bytes read before, known to be no subscribe.
-    pub(crate) fn new(transport: Transport, first: BytesMut) -> Self {
-        let busy = Arc::new(AtomicBool::new(!first.is_empty()));
-        Self { transport, held: first, busy, captured: false }
+    /// `first` are the bytes read before, known to begin something that is no plain subscribe.
+    pub(crate) fn new(transport: Transport, first: BytesMut, head_timeout: Duration) -> Self {
+        Self {
+            transport,
+            held: first,
+            stage: Arc::new(Stage(AtomicU8::new(HEAD))),
+            captured: false,
+            head_timeout,
+            head_deadline: Some(Box::pin(sleep(head_timeout))),
+        }
     }
 
-    /// A transport that is never looked at: HTTP/2 has no place between requests.
-    pub(crate) fn new_busy(transport: Transport, first: BytesMut) -> Self {
-        Self { transport, held: first, busy: Arc::new(AtomicBool::new(true)), captured: false }
-    }
-
-    /// The mark that requests hold while they are served.
-    pub(crate) fn busy(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.busy)
+    /// What the service of this connection moves on.
+    pub(crate) fn stage(&self) -> Arc<Stage> {
+        Arc::clone(&self.stage)
     }
 
     /// The transport and the subscribe's bytes, if one was held back.
     pub(crate) fn into_captured(self) -> Option<(Transport, BytesMut)> {
         self.captured.then_some((self.transport, self.held))
+    }
+
+    fn begin_head(&mut self) {
+        self.stage.0.store(HEAD, Ordering::Release);
+        self.head_deadline = Some(Box::pin(sleep(self.head_timeout)));
     }
 
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -152,24 +186,38 @@ impl Sniffed {
                     return Poll::Ready(Ok(()));
                 }
                 Look::Other => {
-                    self.busy.store(true, Ordering::Release);
+                    self.begin_head();
                     return Poll::Ready(Ok(()));
                 }
                 Look::More => {}
+            }
+            if !self.held.is_empty() && self.is_late(context) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             let mut scratch = [0_u8; 2048];
             let mut buffer = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.transport).poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     // The peer is done; half a head is hyper's to judge.
-                    self.busy.store(true, Ordering::Release);
+                    self.begin_head();
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(())) => self.held.extend_from_slice(buffer.filled()),
+                Poll::Ready(Ok(())) => {
+                    if self.held.is_empty() {
+                        self.head_deadline = Some(Box::pin(sleep(self.head_timeout)));
+                    }
+                    self.held.extend_from_slice(buffer.filled());
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Whether the head that is being read has taken too long.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        let deadline = self.head_deadline.as_mut();
+        deadline.is_some_and(|deadline| deadline.as_mut().poll(context).is_ready())
     }
 }
 
@@ -182,7 +230,7 @@ impl AsyncRead for Sniffed {
         if self.captured {
             return Poll::Ready(Ok(()));
         }
-        if !self.busy.load(Ordering::Acquire) {
+        if self.stage.0.load(Ordering::Acquire) == IDLE {
             match self.poll_idle(context) {
                 Poll::Ready(Ok(())) if self.captured => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(())) => {}
@@ -195,27 +243,73 @@ impl AsyncRead for Sniffed {
             self.held.advance(count);
             return Poll::Ready(Ok(()));
         }
+        if self.stage.0.load(Ordering::Acquire) == HEAD && self.is_late(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.transport).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Sniffed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(context, bytes)
-    }
+/// A transport whose first bytes were read already: for HTTP/2, which has no place to look.
+#[derive(Debug)]
+pub(crate) struct Prefixed {
+    transport: Transport,
+    first: BytesMut,
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(context)
+impl Prefixed {
+    pub(crate) fn new(transport: Transport, first: BytesMut) -> Self {
+        Self { transport, first }
     }
 }
+
+impl AsyncRead for Prefixed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.transport).poll_read(context, buffer);
+        }
+        let count = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first[..count]);
+        self.first.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Writing goes straight to the transport for both wrappers.
+macro_rules! write_through {
+    ($wrapper:ty) => {
+        impl AsyncWrite for $wrapper {
+            fn poll_write(
+                mut self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.transport).poll_write(context, bytes)
+            }
+
+            fn poll_flush(
+                mut self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.transport).poll_flush(context)
+            }
+
+            fn poll_shutdown(
+                mut self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.transport).poll_shutdown(context)
+            }
+        }
+    };
+}
+
+write_through!(Sniffed);
+write_through!(Prefixed);
 
 #[cfg(test)]
 mod tests {

@@ -36,8 +36,12 @@ impl Shard {
         subscriber.expires_at = expires_at_ms
             .map_or(NEVER, |at| u32::try_from(at / TICK_MS).unwrap_or(NEVER));
         let policy = self.shared.policy.load();
-        subscriber.life_end =
-            policy.settings.max_stream_life.map_or(NEVER, |life| now.saturating_add(ticks(life)));
+        // Each at its own moment in the last fifth, so that streams that began together do not
+        // end together.
+        subscriber.life_end = policy.settings.max_stream_life.map_or(NEVER, |life| {
+            let life = ticks(life);
+            now.saturating_add(life - fastrand::u32(0..=life / 5))
+        });
         let inserted = self.subscribers.insert(subscriber);
         debug_assert_eq!(inserted, key);
         self.metrics.behind.add(1);

@@ -42,6 +42,9 @@ mod timers;
 // One subscriber's state.
 mod subscriber;
 
+#[cfg(test)]
+mod tests;
+
 // The timers themselves.
 mod wheel;
 
