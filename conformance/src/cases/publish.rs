@@ -157,6 +157,8 @@ fn own_fields() -> Vec<Case> {
         case("1.5/retry", &[], "the retry is the event's retry", |t| {
             let topic = t.topic();
             let mut stream = t.subscribe(&[("topic", &topic)])?;
+            // The first block of a stream may hold the hub's own retry.
+            nothing_before(t, &mut stream, &topic)?;
             t.publish(&[("topic", &topic), ("data", "x"), ("retry", "4321")])?;
             same(
                 "retry of the event",

@@ -23,6 +23,8 @@ pub struct SseStream {
     retry: Option<u64>,
     comments: u64,
     ended: bool,
+    /// The first event has been handed out.
+    opened: bool,
 }
 
 impl SseStream {
@@ -66,6 +68,7 @@ impl SseStream {
             retry: None,
             comments: 0,
             ended: false,
+            opened: false,
         })
     }
 
@@ -98,6 +101,12 @@ impl SseStream {
     pub fn next_item(&mut self, deadline: Deadline) -> Outcome<Option<SseItem>> {
         loop {
             if let Some(item) = self.waiting.pop_front() {
+                let mut item = item;
+                if let SseItem::Event(event) = &mut item
+                    && !std::mem::replace(&mut self.opened, true)
+                {
+                    drop_opening_retry(event);
+                }
                 match &item {
                     SseItem::Retry(retry) => self.retry = Some(*retry),
                     SseItem::Comment(_) => self.comments += 1,
@@ -185,5 +194,21 @@ impl SseStream {
             }
         }
         Ok(events)
+    }
+}
+
+/// Takes off a `retry` line that opens the first block of a stream: a hub that sends its own
+/// `retry` at once cannot close the block (some clients would dispatch an empty event), so the first
+/// event's lines follow it. It is still reported as [`SseItem::Retry`].
+fn drop_opening_retry(event: &mut SseEvent) {
+    if event
+        .lines
+        .first()
+        .is_some_and(|line| line.starts_with("retry:"))
+    {
+        event.lines.remove(0);
+        if !event.lines.iter().any(|line| line.starts_with("retry:")) {
+            event.retry = None;
+        }
     }
 }
