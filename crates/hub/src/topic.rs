@@ -21,7 +21,7 @@ mod tests;
 pub const TOPIC_BYTES_MAX: usize = 4096;
 
 /// The most expressions a template may hold. Matching costs topic bytes times expressions, so
-/// this bounds one match to some hundred microseconds; templates seen in the field hold one to
+/// this bounds one match to about a millisecond; templates seen in the field hold one to
 /// five.
 pub const MATCHER_EXPRESSIONS_MAX: usize = 64;
 
