@@ -217,6 +217,9 @@ impl KeySet {
     }
 }
 
+/// What every PEM block starts with.
+const PEM_MARK: &str = "-----BEGIN ";
+
 /// What a key option's value led to.
 enum Material {
     Secret(Vec<u8>),
@@ -233,24 +236,27 @@ fn read_source(source: &str) -> Result<Material, KeyErrorKind> {
         let bytes = read_file(path).map_err(|error| KeyErrorKind::Unreadable(error.kind()))?;
         return file_material(bytes, path);
     }
-    if source.starts_with("http://") || source.starts_with("https://") {
+    let scheme = source.split_once("://").map_or("", |(scheme, _)| scheme);
+    if ["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+    {
         return source
             .parse()
             .map(Material::Url)
             .map_err(|_| KeyErrorKind::Url);
     }
-    if source.trim_start().starts_with("-----BEGIN ") {
+    if source.contains(PEM_MARK) {
         // An environment file has no line breaks in values, so people write `\n`.
         return Ok(Material::Pem(source.replace("\\n", "\n")));
     }
-    // A JWK Set is often public. It must never serve as a secret by mistake.
     if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(source).is_ok() {
         return Ok(Material::JwkSet {
             json: source.as_bytes().to_vec(),
             path: None,
         });
     }
-    Ok(Material::Secret(source.as_bytes().to_vec()))
+    secret(source.as_bytes())
 }
 
 /// The path a key option names, if it names one.
@@ -267,26 +273,35 @@ fn file_path(source: &str) -> Option<&Path> {
 }
 
 fn file_material(bytes: Vec<u8>, path: &Path) -> Result<Material, KeyErrorKind> {
-    let text = bytes.trim_ascii_start();
-    if text.starts_with(b"-----BEGIN ") {
+    if memchr::memmem::find(&bytes, PEM_MARK.as_bytes()).is_some() {
         return String::from_utf8(bytes)
             .map(Material::Pem)
             .map_err(|_| KeyErrorKind::Malformed);
     }
-    // Broken JSON is an error later on, never a secret: a JWK Set is often public.
-    if text.starts_with(b"{") {
+    // Broken JSON is an error later on, never a secret.
+    if bytes.trim_ascii_start().starts_with(b"{") {
         return Ok(Material::JwkSet {
             json: bytes,
             path: Some(path.to_owned()),
         });
     }
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    Ok(Material::Secret(
-        secret.strip_suffix(b"\r").unwrap_or(secret).to_vec(),
-    ))
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    secret(text.strip_suffix(b"\r").unwrap_or(text))
 }
 
-/// Reads a file of at most [`KEY_FILE_BYTES_MAX`] bytes.
+/// What is neither PEM nor JSON is a secret, unless it is a public key in another form: that must
+/// never be taken for one, since everybody who knows it could then make tokens.
+fn secret(bytes: &[u8]) -> Result<Material, KeyErrorKind> {
+    let is_ssh = bytes.starts_with(b"ssh-") || bytes.starts_with(b"ecdsa-sha2-");
+    // Of all types only a secret can be 32 bytes long without a form.
+    let is_der = bytes.len() != 32 && VerifyKey::public_key_type(bytes).is_some();
+    if is_ssh || is_der {
+        return Err(KeyErrorKind::Malformed);
+    }
+    Ok(Material::Secret(bytes.to_vec()))
+}
+
+/// Reads a file of at most [`KEY_FILE_BYTES_MAX`] bytes; a byte order mark is not part of it.
 pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
@@ -294,6 +309,9 @@ pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         .read_to_end(&mut bytes)?;
     if bytes.len() > KEY_FILE_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
     }
     Ok(bytes)
 }

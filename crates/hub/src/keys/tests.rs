@@ -503,6 +503,41 @@ fn broken_json_in_a_file_is_no_secret() {
 }
 
 #[test]
+fn a_public_key_in_any_form_is_no_secret() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("key");
+    let source = path.to_str().expect("UTF-8");
+    let write = |bytes: &[u8]| std::fs::write(&path, bytes).expect("written");
+    for (_, _, public) in key_pairs() {
+        write(&public);
+        assert!(load_error(source, None).contains("not a key in PEM"));
+        let mut with_mark = b"\xef\xbb\xbf".to_vec();
+        with_mark.extend_from_slice(pem("PUBLIC KEY", &public).as_bytes());
+        write(&with_mark);
+        assert!(load_error(source, Some("HS256")).contains("does not go with"));
+        assert!(KeyRing::load(Role::Publisher, source, None).is_ok());
+        let behind_text = format!("subject=x\n{}", pem("PUBLIC KEY", &public));
+        write(behind_text.as_bytes());
+        assert!(KeyRing::load(Role::Publisher, source, None).is_ok());
+        assert!(KeyRing::load(Role::Publisher, &behind_text, None).is_ok());
+    }
+    write(format!("\u{feff}{}", json!({ "keys": [vectors()[3]["jwk"]] })).as_bytes());
+    assert!(KeyRing::load(Role::Publisher, source, None).is_ok());
+    for ssh in [
+        "ssh-ed25519 AAAA me@host",
+        "ssh-rsa AAAA",
+        "ecdsa-sha2-nistp256 AAAA",
+    ] {
+        assert!(load_error(ssh, None).contains("not a key in PEM"));
+    }
+    for url in ["HTTP://[", "Https://", "HTTPS:///x"] {
+        assert!(load_error(url, None).contains("not a URL"), "{url}");
+    }
+    // Any 32 bytes could be an Ed25519 key; they are what a good secret looks like.
+    assert!(KeyRing::load(Role::Publisher, "0123456789abcdef0123456789abcdef", None).is_ok());
+}
+
+#[test]
 fn small_rsa_keys_are_refused_with_the_reason() {
     let small = RsaKeyPair::generate(KeySize::Rsa2048).expect("generated");
     let public = small

@@ -68,11 +68,12 @@ fn entries_that_are_no_origins_are_refused() {
     }
 }
 
+type Fields = &'static [(HeaderName, &'static str)];
+
 #[test]
 fn the_origin_is_said_by_origin_else_by_referer() {
     let origin =
         |fields: &[(HeaderName, &str)]| request_origin(&headers(fields)).map(Cow::into_owned);
-    type Fields = &'static [(HeaderName, &'static str)];
     let rows: &[(Fields, Option<&str>)] = &[
         (&[], None),
         (&[(ORIGIN, "https://a.example")], Some("https://a.example")),
