@@ -13,7 +13,7 @@ help: ## list the targets
 run: ## install what is missing, build, start the hub on ./data and print what to try
 	@.ci/setup.sh build
 	cargo build --release --locked --package gush
-	$(TARGET)/release/gush serve --dev --log disk:./data $(ARGS)
+	GUSH_DRAIN_WINDOW=$${GUSH_DRAIN_WINDOW:-2s} $(TARGET)/release/gush serve --dev --log disk:./data $(ARGS)
 
 test: ## install what the tests need and run all of them
 	@.ci/test.sh

@@ -20,6 +20,8 @@ rust_tests() {
 step "what the tests need" .ci/setup.sh test
 step "build" cargo build --workspace --all-targets --locked
 step "Rust tests" rust_tests
-step "browser: publish, resume, restart, in Chromium" env GUSH_BIN="$target/debug/gush" node conformance/browser/run.mjs
-step "clients: EventSource libraries and tools" env GUSH_BIN="$target/debug/gush" conformance/clients/run.sh
+step "browser: publish, resume, restart, in Chromium" \
+    node conformance/browser/run.mjs --gush "$target/debug/gush"
+step "clients: EventSource libraries and tools" \
+    node conformance/clients/run.mjs --gush "$target/debug/gush"
 times "tests passed"
