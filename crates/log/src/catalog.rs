@@ -127,6 +127,11 @@ impl Catalog {
         self.past.get(&epoch).copied()
     }
 
+    /// Whether ids of this epoch may be about.
+    pub(crate) fn knows(&self, epoch: Epoch) -> bool {
+        self.range(epoch).is_some()
+    }
+
     /// Starts a new epoch: what the old one gave out beyond `next` no longer counts.
     pub(crate) fn begin_epoch(&mut self, epoch: Epoch) {
         if self.epoch_first < self.next {

@@ -356,10 +356,10 @@ impl Committer {
 
     fn fresh_epoch(&self) -> Epoch {
         let now_ms = self.shared.host.now_ms();
-        let current = read(&self.shared.catalog).epoch;
+        let catalog = read(&self.shared.catalog);
         loop {
             let epoch = Epoch::begin(now_ms);
-            if epoch != current {
+            if !catalog.knows(epoch) {
                 return epoch;
             }
         }

@@ -162,8 +162,6 @@ pub struct DiskLog {
     shared: Arc<Shared>,
     /// Taken by the one that closes.
     committer: Mutex<Option<JoinHandle<Result<(), AppendError>>>>,
-    /// Held until the log is closed.
-    lock_file: Mutex<Option<File>>,
 }
 
 /// What readers, publishers and the committer share.
@@ -200,9 +198,12 @@ impl DiskLog {
             Self::open_on(host, path.display().to_string(), config, Sealing::Aside)
                 .map_err(io_error)?;
         let thread = thread::Builder::new().name("gush-log".into());
-        let handle = thread.spawn(move || committer.run()).map_err(io_error)?;
-        *lock(&log.committer) = Some(handle);
-        *lock(&log.lock_file) = Some(lock_file);
+        let run = move || {
+            // The directory is taken until the last byte is written.
+            let _lock_file = lock_file;
+            committer.run()
+        };
+        *lock(&log.committer) = Some(thread.spawn(run).map_err(io_error)?);
         Ok((log, recovery))
     }
 
@@ -238,7 +239,6 @@ impl DiskLog {
         let log = Self {
             shared,
             committer: Mutex::new(None),
-            lock_file: Mutex::new(None),
         };
         Ok((log, committer, recovery))
     }
@@ -347,6 +347,11 @@ impl Log for DiskLog {
             return Ok(());
         };
         self.shared.intake.close();
+        if committer.thread().id() == thread::current().id() {
+            // A reply held the last reference: the thread cannot wait for itself. It ends, and
+            // closes the log, once it is back.
+            return Ok(());
+        }
         let closed = committer.join().unwrap_or_else(|_| {
             Err(AppendError {
                 kind: AppendErrorKind::Failed,
@@ -354,7 +359,6 @@ impl Log for DiskLog {
             })
         });
         *lock(&self.shared.failure) = Some(format!("{}: closed", self.shared.place));
-        *lock(&self.lock_file) = None;
         closed
     }
 

@@ -38,6 +38,10 @@ mod hash;
 mod host;
 mod lock;
 
+// A disk that fails.
+#[cfg(test)]
+mod sim;
+
 // What each of them must do.
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;

@@ -26,26 +26,23 @@ pub(crate) struct Opened {
 /// close.
 pub(crate) fn open(host: &dyn Host) -> io::Result<Opened> {
     let bases = segment_bases(host)?;
-    let clean = Clean::read(host)?.filter(|clean| is_of(clean, host, &bases));
+    let mark = Clean::read(host)?;
     let mut opening = Opening {
         host,
         recovery: Recovery {
-            is_new: bases.is_empty() && clean.is_none(),
+            is_new: bases.is_empty() && mark.is_none(),
             ..Recovery::default()
         },
-        clean,
-        next_min: Offset::FIRST,
+        clean: mark.filter(|mark| is_of(mark, host, &bases)),
+        // Also a mark that no longer fits says which offsets were given out.
+        next_min: mark.map_or(Offset::FIRST, |mark| mark.next),
     };
     let mut segments = opening.load_all(&bases)?;
-    let mut recovery = opening.recovery;
-    let (epoch, next) = if let Some(clean) = opening.clean {
-        (clean.epoch, clean.next)
-    } else {
-        let next = segments
-            .last()
-            .map_or(Offset::FIRST, |last| last.inspect(|body| body.next));
-        (fresh_epoch(host, &segments), next.max(opening.next_min))
+    let (epoch, next) = match opening.clean {
+        Some(clean) => (clean.epoch, clean.next),
+        None => (fresh_epoch(host, &segments), opening.next_after(&segments)),
     };
+    let mut recovery = opening.recovery;
     let mut active = None;
     if opening.clean.is_some_and(|clean| clean.is_last_active)
         && let Some(last) = segments.last()
@@ -107,7 +104,14 @@ impl Opening<'_> {
 
     /// A segment behind which others follow.
     fn load_sealed(&mut self, base: Offset, next_base: Offset) -> io::Result<Option<Segment>> {
-        let Some((header, file)) = self.open_file(base, Some(next_base))? else {
+        let Some((header, file)) = self.open_file(base)? else {
+            self.recovery.damage(Damage {
+                segment: file_name(base),
+                at_bytes: 0,
+                bytes: 0,
+                from: base,
+                events: next_base.since(base),
+            });
             return Ok(None);
         };
         let length = file.len()?;
@@ -133,14 +137,16 @@ impl Opening<'_> {
     /// The newest segment: after a clean close it is taken as its index says, else all of it is
     /// read, and what follows its last whole record is cut off.
     fn load_newest(&mut self, base: Offset) -> io::Result<Option<Segment>> {
-        let Some((header, file)) = self.open_file(base, None)? else {
+        let Some((header, file)) = self.open_file(base)? else {
             return Ok(None);
         };
         let length = file.len()?;
         if let Some(clean) = self.clean {
-            let body = match self.good_meta(&header, length)? {
-                Some(meta) => Body::from_meta(meta),
-                None => self.scan(&*file, &header, length, Offset::from_u64(Offset::MAX))?,
+            let body = if let Some(meta) = self.good_meta(&header, length)? {
+                Body::from_meta(meta)
+            } else {
+                self.recovery.indexes_rebuilt += 1;
+                self.scan(&*file, &header, length, Offset::from_u64(Offset::MAX))?
             };
             if body.end_bytes == length && body.next == clean.next {
                 return Ok(Some(Segment::with_body(header, file, body)));
@@ -198,54 +204,65 @@ impl Opening<'_> {
         }
     }
 
-    /// Opens a segment file and reads its header, from either copy or from its index. A file that
-    /// has none is put aside.
-    fn open_file(
-        &mut self,
-        base: Offset,
-        next_base: Option<Offset>,
-    ) -> io::Result<Option<(Header, Arc<dyn LogFile>)>> {
+    /// Opens a segment file and reads its header, from either copy or from its index. `None`: the
+    /// file has none; if there is anything in it, it is put aside.
+    fn open_file(&mut self, base: Offset) -> io::Result<Option<(Header, Arc<dyn LogFile>)>> {
         let file = self.host.open(&file_name(base))?;
+        let length = file.len()?;
         let mut bytes = [0; 2 * HEADER_COPY_BYTES];
         let count = read_full_at(&*file, &mut bytes, 0)?;
-        let copies = bytes[..count]
+        let copies: Vec<Header> = bytes[..count]
             .chunks(HEADER_COPY_BYTES)
-            .map(Header::decode_copy);
-        let copies: Vec<_> = copies
-            .map(|copy| copy.filter(|copy| copy.base == base))
+            .filter_map(Header::decode_copy)
+            .filter(|copy| copy.base == base)
             .collect();
-        let good_copies = copies.iter().flatten().count();
-        let mut header = copies.into_iter().flatten().next();
-        if header.is_none() {
-            let meta = index_file::read_meta(self.host, &index_name(base))?;
-            header = meta
-                .map(|meta| meta.header)
-                .filter(|header| header.base == base);
-        }
-        let is_begun = file.len()? > HEADER_BYTES;
-        if good_copies < 2 && is_begun {
-            let is_lost = header.is_none();
-            let events = next_base
-                .filter(|_| is_lost)
-                .map_or(0, |next| next.since(base));
+        let header = match copies.first() {
+            Some(copy) => Some(*copy),
+            None => index_file::read_meta(self.host, &index_name(base))?.map(|meta| meta.header),
+        };
+        let header = header.filter(|header| header.base == base && length >= HEADER_BYTES);
+        if header.is_some() && copies.len() < 2 {
             self.recovery.damage(Damage {
                 segment: file_name(base),
                 at_bytes: 0,
-                bytes: if is_lost { file.len()? } else { HEADER_BYTES },
+                bytes: HEADER_BYTES,
                 from: base,
-                events,
+                events: 0,
             });
         }
-        match header {
-            Some(header) if is_begun || good_copies > 0 => Ok(Some((header, file))),
-            // A crash while it was begun: nothing was ever in it.
-            _ if !is_begun => Ok(None),
-            _ => {
-                self.host
-                    .rename(&file_name(base), &format!("{}.damaged", file_name(base)))?;
-                Ok(None)
-            }
+        if header.is_none() && length > 0 {
+            self.recovery.cut.get_or_insert(Cut {
+                segment: file_name(base),
+                bytes: length,
+                from: base,
+                reason: "no header",
+            });
+            self.host
+                .rename(&file_name(base), &format!("{}.damaged", file_name(base)))?;
         }
+        Ok(header.map(|header| (header, file)))
+    }
+
+    /// The offset to go on with after an unclean end.
+    fn next_after(&mut self, segments: &[Arc<Segment>]) -> Offset {
+        let next = segments
+            .last()
+            .map_or(Offset::FIRST, |last| last.inspect(|body| body.next));
+        if next < self.next_min {
+            // A mark or the name of a file says that there were more.
+            self.recovery.damage(Damage {
+                segment: segments
+                    .last()
+                    .map_or(String::new(), |last| last.header.file_name()),
+                at_bytes: segments
+                    .last()
+                    .map_or(0, |last| last.inspect(|body| body.end_bytes)),
+                bytes: 0,
+                from: next,
+                events: self.next_min.since(next),
+            });
+        }
+        next.max(self.next_min)
     }
 }
 

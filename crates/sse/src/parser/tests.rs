@@ -46,7 +46,7 @@ fn reference(stream: &[u8]) -> Vec<Item> {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
             let value = value.strip_prefix(' ').unwrap_or(value);
             match name {
-                "data" => data += &format!("{value}\n"),
+                "data" => data.extend([value, "\n"]),
                 "event" => value.clone_into(&mut kind),
                 "id" if !value.contains('\0') => value.clone_into(&mut id),
                 "retry" if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) => {
