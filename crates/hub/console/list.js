@@ -89,6 +89,19 @@ const pretty = (value, indent = '') => {
 /** Whether making the text pretty would keep every number as it was sent. */
 const keepsNumbers = (text) => !/\d{16}|\d[eE]/.test(text);
 
+/** A subscription event of the hub as one line, or null when the data is anything else. */
+const drawPresence = (data) => {
+  if (!data.includes('https://mercure.rocks/')) return null;
+  let told;
+  try { told = JSON.parse(data); } catch { return null; }
+  if (told?.['@context'] !== 'https://mercure.rocks/' || told.type !== 'Subscription') return null;
+  const line = el('span', 'presence', told.active ? 'Subscribed ' : 'Unsubscribed ',
+    el('code', '', String(told.topic)), ' by ', el('code', '', shortId(String(told.subscriber))));
+  if (told.payload !== undefined) line.append(' ', el('code', '', JSON.stringify(told.payload)));
+  line.title = data;
+  return line;
+};
+
 const drawData = (data) => {
   const pre = el('pre', 'data');
   if (data.length > DATA_SHOWN) {
@@ -234,7 +247,7 @@ export class EventList {
     if (event.private) body.append(el('span', 'mark', 'private'));
     if (event.caughtUp) body.append(el('span', 'unseen', 'caught up after a reconnect'));
     if (event.type !== 'message') body.append(el('span', 'type', event.type));
-    body.append(drawData(event.data));
+    body.append(drawPresence(event.data) ?? drawData(event.data));
     const id = el('button', 'id', shortId(event.id));
     id.type = 'button';
     id.title = `Copy ${event.id}`;
