@@ -371,3 +371,45 @@ fn an_old_http_1_0_subscriber_gets_an_unchunked_stream_or_505() -> Outcome<()> {
     );
     Ok(())
 }
+
+#[test]
+fn over_the_connection_limit_newcomers_are_told_and_the_others_stay() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .option("--max-connections", "40")
+        .start()?;
+    let mut streams = Vec::new();
+    let mut refused = 0;
+    for _ in 0..60 {
+        match hub.subscribe(&[("topic", TOPIC)]) {
+            Ok(stream) => streams.push(stream),
+            Err(failure) => {
+                let text = failure.to_string();
+                assert!(
+                    text.contains(" 503 ") && text.contains("Retry-After"),
+                    "{text}"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(
+        refused >= 20 && streams.len() >= 30,
+        "{} let in, {refused} refused",
+        streams.len()
+    );
+    // Room for a publisher.
+    drop(streams.pop());
+    eventually("a free place", PATIENCE, || {
+        Ok(hub
+            .publish(&[("topic", TOPIC), ("data", "x")])
+            .ok()
+            .map(drop))
+    })?;
+    streams
+        .iter_mut()
+        .try_for_each(|stream| stream.expect_data("x").map(drop))?;
+    drop(streams);
+    eventually("a free place", PATIENCE, || {
+        Ok(hub.subscribe(&[("topic", TOPIC)]).ok().map(drop))
+    })
+}

@@ -15,8 +15,17 @@ fn builder() -> Outcome<HubBuilder> {
         .option("--drain-window", "100ms"))
 }
 
-/// Publishes `count` events of about a kilobyte, and stops the hub regularly.
-fn fill_and_stop(builder: &HubBuilder, count: usize) -> Outcome<Vec<String>> {
+/// How the hub ended before its files were damaged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// By SIGTERM: the log knows that it was closed.
+    Clean,
+    /// By SIGKILL: the log is checked at the next start.
+    Killed,
+}
+
+/// Publishes `count` events of about a kilobyte, and ends the hub.
+fn fill_and_end(builder: &HubBuilder, count: usize, end: End) -> Outcome<Vec<String>> {
     let mut hub = builder.start()?;
     let mut connection = hub.connect()?;
     let mut ids = Vec::new();
@@ -28,15 +37,14 @@ fn fill_and_stop(builder: &HubBuilder, count: usize) -> Outcome<Vec<String>> {
         ids.push(response.text());
     }
     drop(connection);
-    stop(&mut hub)?;
-    Ok(ids)
-}
-
-fn stop(hub: &mut HubProcess) -> Outcome<()> {
+    if end == End::Killed {
+        hub.sigkill()?;
+        return Ok(ids);
+    }
     hub.sigterm()?;
     let status = hub.wait_exit(PATIENCE)?;
     if status.success() {
-        return Ok(());
+        return Ok(ids);
     }
     Failure::mismatch("exit", "0", format!("{status}\n{}", hub.output()))
 }
@@ -62,67 +70,84 @@ fn segments(builder: &HubBuilder) -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The numbers of all events that are replayed, which must be in order and as published.
-fn replayed(hub: &HubProcess) -> Outcome<Vec<usize>> {
-    let mut stream = hub.subscribe(&[("topic", TOPIC), ("lastEventID", "earliest")])?;
-    hub.publish(&[("topic", TOPIC), ("data", "end")])?;
-    let mut numbers: Vec<usize> = Vec::new();
-    loop {
-        let event = stream.next_event()?;
-        if event.data == "end" {
-            return Ok(numbers);
-        }
-        match number(&event.data) {
-            Some(n) if event.data == numbered(n) && numbers.last().is_none_or(|l| *l < n) => {
-                numbers.push(n);
-            }
-            _ => {
-                return Err(Failure::new(format!(
-                    "not as published, or out of order: {event:?}"
-                )));
-            }
-        }
-    }
-}
-
 fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Outcome<()> {
     let mut bytes = std::fs::read(path)?;
     change(&mut bytes);
     Ok(std::fs::write(path, bytes)?)
 }
 
-/// Starts the hub on a damaged log: it serves, warns with the file's name, and all events from
-/// `from` to `to` at least are there.
-fn starts_with(builder: &HubBuilder, file: &Path, intact: &[usize]) -> Outcome<Vec<usize>> {
+/// Starts the hub on a damaged log. It serves; a browser that follows from `earliest` and comes
+/// back by its last id whenever its stream ends gets every intact event once and in order; at the
+/// latest then the damaged file is named on stderr.
+fn served_after_damage(builder: &HubBuilder, file: &Path) -> Outcome<Vec<usize>> {
     let hub = builder.start()?;
+    hub.publish(&[("topic", TOPIC), ("data", "end")])?;
+    let numbers = follow_to_the_end(&hub)?;
     let name = file
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
     hub.wait_stderr(&[&name])?;
-    let numbers = replayed(&hub)?;
-    if let Some(missing) = intact.iter().find(|n| !numbers.contains(n)) {
-        let text = format!(
-            "event {missing} was not damaged and is missing\n{}",
-            hub.output()
-        );
-        return Err(Failure::new(text));
-    }
     Ok(numbers)
+}
+
+fn follow_to_the_end(hub: &HubProcess) -> Outcome<Vec<usize>> {
+    let mut numbers: Vec<usize> = Vec::new();
+    let mut cursor = "earliest".to_owned();
+    for _ in 0..20 {
+        let mut stream = hub.resume(&[("topic", TOPIC)], &cursor)?;
+        while let Ok(event) = stream.next_event() {
+            if event.data == "end" {
+                return Ok(numbers);
+            }
+            match number(&event.data) {
+                Some(n) if event.data == numbered(n) && numbers.last().is_none_or(|l| *l < n) => {
+                    numbers.push(n);
+                }
+                _ => {
+                    let text = format!("not as published, or not in order: {event:?}");
+                    return Err(Failure::new(text));
+                }
+            }
+            cursor = event.id.unwrap_or(cursor);
+        }
+    }
+    let last = numbers.last();
+    let text = format!("twenty reconnects did not come past the damage; last event {last:?}");
+    Err(Failure::new(format!("{text}\n{}", hub.output())))
+}
+
+/// Fails unless all of `wanted` were served.
+fn expect_served(numbers: &[usize], wanted: impl Iterator<Item = usize>) -> Outcome<()> {
+    let missing: Vec<usize> = wanted
+        .filter(|n| numbers.binary_search(n).is_err())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "intact events are missing: {missing:?}"
+    )))
 }
 
 #[test]
 fn a_torn_tail_is_cut_and_the_rest_served() -> Outcome<()> {
-    for torn in [1, 7, 500] {
+    for (end, torn) in [
+        (End::Killed, 1),
+        (End::Killed, 7),
+        (End::Killed, 500),
+        (End::Clean, 1),
+    ] {
+        let place = |f: Failure| f.within(format!("{torn} bytes torn off, {end:?}"));
         let builder = builder()?;
-        fill_and_stop(&builder, 100)?;
+        fill_and_end(&builder, 100, end)?;
         let last = segments(&builder)?.pop().unwrap_or_default();
         rewrite(&last, |bytes| bytes.truncate(bytes.len() - torn))?;
-        let numbers = starts_with(&builder, &last, &(0..99).collect::<Vec<_>>())
-            .map_err(|f| f.within(format!("{torn} bytes torn off")))?;
+        let numbers = served_after_damage(&builder, &last).map_err(place)?;
+        expect_served(&numbers, 0..99).map_err(place)?;
         if numbers.contains(&99) {
-            return Err(Failure::new("the torn event was served"));
+            return Err(place(Failure::new("the torn event was served")));
         }
     }
     Ok(())
@@ -130,101 +155,72 @@ fn a_torn_tail_is_cut_and_the_rest_served() -> Outcome<()> {
 
 #[test]
 fn rubbish_behind_the_tail_is_cut_and_nothing_else() -> Outcome<()> {
-    let builder = builder()?;
-    fill_and_stop(&builder, 100)?;
-    let last = segments(&builder)?.pop().unwrap_or_default();
-    rewrite(&last, |bytes| {
-        bytes.extend((0..3000_u32).map(|n| (n * 7 % 251) as u8))
-    })?;
-    starts_with(&builder, &last, &(0..100).collect::<Vec<_>>()).map(drop)
+    for end in [End::Killed, End::Clean] {
+        let builder = builder()?;
+        fill_and_end(&builder, 100, end)?;
+        let last = segments(&builder)?.pop().unwrap_or_default();
+        rewrite(&last, |bytes| {
+            bytes.extend((0..3000_u32).map(|n| u8::try_from(n * 7 % 251).unwrap_or_default()));
+        })?;
+        expect_served(&served_after_damage(&builder, &last)?, 0..100)?;
+    }
+    Ok(())
 }
 
 #[test]
 fn a_flipped_bit_in_the_newest_segment_costs_no_event_before_it() -> Outcome<()> {
-    let builder = builder()?;
-    fill_and_stop(&builder, 100)?;
-    let files = segments(&builder)?;
-    let last = files.last().cloned().unwrap_or_default();
-    let before = events_before(&last)?;
-    rewrite(&last, |bytes| {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 0x10;
-    })?;
-    starts_with(&builder, &last, &(0..before).collect::<Vec<_>>()).map(drop)
-}
-
-/// How many events lie in the segments before this one: its name is its first offset.
-fn events_before(segment: &Path) -> Outcome<usize> {
-    let stem = segment
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let base: usize = stem
-        .parse()
-        .map_err(|_| Failure::new(format!("not a segment name: {stem}")))?;
-    // Offsets may start at 0 or 1; an event more or less does not matter here.
-    Ok(base.saturating_sub(1))
+    for end in [End::Killed, End::Clean] {
+        let builder = builder()?;
+        fill_and_end(&builder, 100, end)?;
+        let last = segments(&builder)?.pop().unwrap_or_default();
+        let first_of_it = first_event(&last)?;
+        flip_in_the_middle(&last)?;
+        let place = |f: Failure| f.within(format!("{end:?}"));
+        let numbers = served_after_damage(&builder, &last).map_err(place)?;
+        expect_served(&numbers, 0..first_of_it).map_err(place)?;
+    }
+    Ok(())
 }
 
 #[test]
-fn a_flipped_bit_in_an_old_segment_loses_no_other_segment() -> Outcome<()> {
-    let builder = builder()?;
-    fill_and_stop(&builder, 300)?;
-    let files = segments(&builder)?;
-    if files.len() < 3 {
-        return Err(Failure::new(format!(
-            "at least three segments expected, got {files:?}"
-        )));
-    }
-    let before = events_before(&files[1])?;
-    let after = events_before(&files[2])? + 2;
-    rewrite(&files[1], |bytes| {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-    })?;
-    let hub = builder.start()?;
-    let numbers = replayed_over_damage(&hub, after)?;
-    for n in (0..before).chain(after..300) {
-        if !numbers.contains(&n) {
-            return Err(Failure::new(format!(
-                "event {n} is in an undamaged segment and missing"
-            )));
+fn a_flipped_bit_in_an_old_segment_costs_one_event() -> Outcome<()> {
+    for end in [End::Killed, End::Clean] {
+        let builder = builder()?;
+        fill_and_end(&builder, 300, end)?;
+        let files = segments(&builder)?;
+        if files.len() < 3 {
+            return Failure::mismatch("segments", "three or more", format!("{files:?}"));
+        }
+        flip_in_the_middle(&files[1])?;
+        let place = |f: Failure| f.within(format!("{end:?}"));
+        let numbers = served_after_damage(&builder, &files[1]).map_err(place)?;
+        if numbers.len() != 299 {
+            return Failure::mismatch(format!("events, {end:?}"), 299, numbers.len());
         }
     }
-    let name = files[1]
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    hub.wait_stderr(&[&name]).map(drop)
+    Ok(())
 }
 
-/// Replay may end at damaged events (the subscriber learns of the gap and comes back); follows it
-/// as an EventSource would, by its last id, and at the end from what the answer header says.
-fn replayed_over_damage(hub: &HubProcess, after: usize) -> Outcome<Vec<usize>> {
-    hub.publish(&[("topic", TOPIC), ("data", "end")])?;
-    let mut numbers = Vec::new();
-    let mut cursor = "earliest".to_owned();
-    for _ in 0..20 {
-        let mut stream = hub.subscribe(&[("topic", TOPIC), ("lastEventID", &cursor)])?;
-        while let Ok(event) = stream.next_event() {
-            if event.data == "end" {
-                return Ok(numbers);
-            }
-            numbers.extend(number(&event.data));
-            cursor = event.id.unwrap_or(cursor);
-        }
-    }
-    Err(Failure::new(format!(
-        "replay never came past the damage (to {after}); got {numbers:?}"
-    )))
+fn flip_in_the_middle(path: &Path) -> Outcome<()> {
+    rewrite(path, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+    })
+}
+
+/// The number of the first event in a segment: its name is that event's offset, counted from 1.
+fn first_event(segment: &Path) -> Outcome<usize> {
+    let stem = segment.file_stem().unwrap_or_default().to_string_lossy();
+    let offset: usize = stem
+        .parse()
+        .map_err(|_| Failure::new(format!("not a segment name: {stem}")))?;
+    Ok(offset.saturating_sub(1))
 }
 
 #[test]
 fn a_lost_index_file_is_made_again() -> Outcome<()> {
     let builder = builder()?;
-    let ids = fill_and_stop(&builder, 200)?;
+    let ids = fill_and_end(&builder, 200, End::Clean)?;
     for entry in std::fs::read_dir(builder.log_directory())? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "idx") {

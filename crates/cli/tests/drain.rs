@@ -2,8 +2,7 @@
 //! publishes are answered to the end and kept, exit 0.
 
 use gush_testkit::{
-    Connection, Deadline, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, eventually,
-    exchange,
+    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, eventually, exchange,
 };
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -174,19 +173,4 @@ fn a_hub_without_streams_ends_well_before_the_window() -> Outcome<()> {
     } else {
         Failure::mismatch("exit", "0", status)
     }
-}
-
-#[test]
-fn a_second_signal_does_not_wait() -> Outcome<()> {
-    let mut hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
-        .option("--drain-window", "10m")
-        .start()?;
-    let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
-    stream.next_item(Deadline::after(PATIENCE))?;
-    hub.sigterm()?;
-    eventually("readyz 503", PATIENCE, || {
-        Ok((hub.get("/readyz")?.status() == 503).then_some(()))
-    })?;
-    hub.sigterm()?;
-    hub.wait_exit(PATIENCE).map(drop)
 }

@@ -30,6 +30,17 @@ fn publish_all(hub: &HubProcess) -> Outcome<Vec<String>> {
     Ok(ids)
 }
 
+/// Publishes everything while `reading` reads it, so that it is never the one that does not read.
+fn publish_to(hub: &HubProcess, reading: &mut SseStream) -> Outcome<Vec<String>> {
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| publish_all(hub));
+        expect_from(reading, 0)?;
+        publishing
+            .join()
+            .map_err(|_| Failure::new("the publisher panicked"))?
+    })
+}
+
 fn expect_from(stream: &mut SseStream, first: usize) -> Outcome<()> {
     for n in first..EVENTS {
         stream.expect_data(&numbered(n))?;
@@ -44,8 +55,7 @@ fn a_subscriber_that_never_reads_is_closed_and_named_and_others_get_everything()
     let request = hub.subscribe_request(&[("topic", TOPIC)])?;
     let mut stuck = peers::unread_request(hub.address(), &request)?;
     hub.wait_metric("gush_streams_opened_total", |streams| streams >= 2)?;
-    let ids = publish_all(&hub)?;
-    expect_from(&mut reading, 0)?;
+    let ids = publish_to(&hub, &mut reading)?;
     hub.wait_metric(
         "gush_streams_closed_total{reason=\"write_timeout\"}",
         |count| count == 1,
@@ -117,8 +127,7 @@ fn a_crowd_that_never_reads_does_not_hold_up_the_others() -> Outcome<()> {
     }
     hub.wait_metric("gush_streams_opened_total", |streams| streams >= 50)?;
     let mut reading = hub.subscribe(&[("topic", TOPIC)])?;
-    publish_all(&hub)?;
-    expect_from(&mut reading, 0)?;
+    publish_to(&hub, &mut reading)?;
     hub.wait_metric(
         "gush_streams_closed_total{reason=\"write_timeout\"}",
         |count| count == 50,

@@ -230,3 +230,135 @@ fn plain_http_on_the_tls_port_is_answered_or_closed() -> Outcome<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_long_replay_over_either_version_is_whole() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?;
+    let files = write_certificate(builder.directory(), "hub.example")?;
+    let hub = builder
+        .disk()
+        .option("--window-events", "64")
+        .option("--tls-cert", &files.certificate.display().to_string())
+        .option("--tls-key", &files.key.display().to_string())
+        .start()?;
+    let data = |n: usize| format!("{n} {}", "x".repeat(8000));
+    for n in 0..500 {
+        hub.publish_on_admin(&[("topic", TOPIC), ("data", &data(n))])?;
+    }
+    for version in ["--http2", "--http1.1"] {
+        let options = ["--insecure", version, "--header", "Last-Event-ID: earliest"];
+        let mut curl = Curl::subscribe(&hub, "https", &options)?;
+        for n in 0..500 {
+            curl.expect_data(&data(n)).map_err(|f| f.within(version))?;
+        }
+        hub.publish_on_admin(&[("topic", "https://h2.example/other"), ("data", "no")])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stopped_subscriber_is_closed_and_the_others_get_everything() -> Outcome<()> {
+    for (scheme, version) in [
+        ("http", "--http2-prior-knowledge"),
+        ("https", "--http2"),
+        ("https", "--http1.1"),
+    ] {
+        let place = |f: Failure| f.within(format!("{scheme} {version}"));
+        let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+            .disk()
+            .option("--write-timeout", "1s")
+            .option("--window-events", "64");
+        let files = write_certificate(builder.directory(), "hub.example")?;
+        let builder = match scheme {
+            "http" => builder,
+            _ => builder
+                .option("--tls-cert", &files.certificate.display().to_string())
+                .option("--tls-key", &files.key.display().to_string()),
+        };
+        let hub = builder.start()?;
+        let stopped = Curl::subscribe(&hub, scheme, &["--insecure", version])?;
+        let mut reading = Curl::subscribe(&hub, scheme, &["--insecure", version])?;
+        let pid = stopped.child.id().to_string();
+        let status = Command::new("kill").args(["-STOP", &pid]).status()?;
+        if !status.success() {
+            return Err(Failure::new("cannot stop curl"));
+        }
+        // More than curl's HTTP/2 window of 32 MiB and all buffers on the way.
+        let data = "0123456789abcdef".repeat(64 * 1024);
+        for _ in 0..48 {
+            hub.publish_on_admin(&[("topic", TOPIC), ("data", &data)])?;
+            reading.expect_data(&data).map_err(place)?;
+        }
+        let series = "gush_streams_closed_total{reason=\"write_timeout\"}";
+        hub.wait_metric(series, |count| count == 1).map_err(place)?;
+        hub.publish_on_admin(&[("topic", TOPIC), ("data", "after")])?;
+        reading.expect_data("after").map_err(place)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_drain_ends_streams_of_every_kind_with_a_retry() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.option("--drain-window", "1s");
+    let files = write_certificate(builder.directory(), "hub.example")?;
+    let mut hub = builder
+        .option("--tls-cert", &files.certificate.display().to_string())
+        .option("--tls-key", &files.key.display().to_string())
+        .start()?;
+    let mut streams = Vec::new();
+    for version in ["--http2", "--http1.1", "--http2", "--http1.1"] {
+        streams.push(Curl::subscribe(&hub, "https", &["--insecure", version])?);
+    }
+    hub.sigterm()?;
+    for curl in &mut streams {
+        let mut retries = 0;
+        // The iterator ends when curl has printed all.
+        while let Ok(item) = curl.next() {
+            retries += u32::from(matches!(item, SseItem::Retry(_)));
+        }
+        let code = curl.child.wait()?.code();
+        if retries == 0 || code != Some(0) {
+            let got = format!(
+                "{retries} retry lines, exit code {code:?}\n{}",
+                hub.output()
+            );
+            return Failure::mismatch("drained stream", "a retry and a regular end", got);
+        }
+    }
+    let status = hub.wait_exit(PATIENCE)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Failure::mismatch("exit", "0", status)
+    }
+}
+
+#[test]
+fn streams_of_every_kind_end_when_the_token_expires() -> Outcome<()> {
+    let (hub, _) = with_tls()?;
+    let claims = gush_testkit::Claims::new().subscribe(&["*"]).expires_in(4);
+    let token = format!(
+        "Authorization: Bearer {}",
+        hub.subscriber_key().sign(&claims)?
+    );
+    let mut ends = Vec::new();
+    for version in ["--http2", "--http1.1"] {
+        let url = format!("https://{}/.well-known/mercure?topic=x", hub.address());
+        let child = Command::new("curl")
+            .args(["--silent", "--insecure", "--no-buffer", "--max-time", "20"])
+            .args([version, "--header", &token, &url])
+            .stdout(Stdio::null())
+            .spawn()?;
+        ends.push((version, child));
+    }
+    for (version, mut child) in ends {
+        let code = child.wait()?.code();
+        if code != Some(0) {
+            return Failure::mismatch(version, "a regular end, code 0", format!("{code:?}"));
+        }
+    }
+    hub.wait_metric("gush_streams_closed_total{reason=\"token_expired\"}", |n| {
+        n == 2
+    })
+    .map(drop)
+}

@@ -27,6 +27,7 @@ impl Failure {
         expected: impl fmt::Display,
         got: impl fmt::Display,
     ) -> Outcome<T> {
+        let (expected, got) = (clip(&expected.to_string()), clip(&got.to_string()));
         Err(Self(format!(
             "{what}\n  expected: {expected}\n  got:      {got}"
         )))
@@ -63,4 +64,20 @@ impl From<&str> for Failure {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
     }
+}
+
+/// Longest text shown of one side of a comparison, in bytes.
+const SHOWN: usize = 4000;
+
+/// The text, with its middle left out when it is long.
+pub(crate) fn clip(text: &str) -> String {
+    if text.len() <= SHOWN {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(SHOWN * 3 / 8).collect();
+    let end: String = text
+        .chars()
+        .skip(text.chars().count() - SHOWN * 3 / 8)
+        .collect();
+    format!("{start} … {} bytes in all … {end}", text.len())
 }

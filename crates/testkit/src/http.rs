@@ -1,6 +1,7 @@
 //! Raw HTTP/1.1 over a blocking socket: what was sent is what the caller wrote, what came is kept
 //! byte for byte.
 
+use crate::failure::clip;
 use crate::{Deadline, Failure, Outcome, PATIENCE, encode_form};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -409,7 +410,7 @@ impl Connection {
         let mut piece = [0; 16 * 1024];
         loop {
             let left = deadline.left().ok_or_else(|| {
-                let got = String::from_utf8_lossy(&self.buffer).into_owned();
+                let got = clip(&String::from_utf8_lossy(&self.buffer));
                 Failure::new(format!("nothing came in time; unread so far: {got:?}"))
             })?;
             self.stream.set_read_timeout(Some(left))?;

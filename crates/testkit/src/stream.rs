@@ -1,5 +1,6 @@
 //! A subscription as a test sees it.
 
+use crate::failure::clip;
 use crate::http::BodyState;
 use crate::{
     Connection, Deadline, Failure, Head, Outcome, PATIENCE, Request, SseEvent, SseItem, SseParser,
@@ -162,7 +163,7 @@ impl SseStream {
     pub fn expect_data(&mut self, data: &str) -> Outcome<SseEvent> {
         let event = self
             .next_event()
-            .map_err(|f| f.within(format!("expecting data {data:?}")))?;
+            .map_err(|f| f.within(format!("expecting data {:?}", clip(data))))?;
         if event.data == data {
             return Ok(event);
         }
