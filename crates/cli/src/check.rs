@@ -1,7 +1,14 @@
 //! `gush check`: validates a configuration and prints what is in effect.
 
+use std::fmt::Display;
+use std::path::Path;
+
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use gush_hub::config::{EffectiveOption, Settings};
+use gush_hub::policy::Policy;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 
 use crate::arguments::{add_options, sources, unread_variables};
@@ -33,6 +40,7 @@ pub(crate) fn command() -> Command {
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let loaded = Settings::load(&sources(matches)).map_err(Failure::failed)?;
+    check_files(&loaded.settings)?;
     let mut warnings =
         unread_variables(std::env::vars_os().filter_map(|(n, _)| n.into_string().ok()));
     warnings.extend(loaded.settings.warnings());
@@ -49,6 +57,27 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         note(&format!("warning: {warning}"));
     }
     Ok(())
+}
+
+/// Reads what the options point to, as `gush serve` would: keys, certificate. Nothing is fetched.
+fn check_files(settings: &Settings) -> Result<(), Failure> {
+    Policy::new(settings.clone()).map_err(Failure::failed)?;
+    let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else {
+        return Ok(());
+    };
+    let named = |option: &str, path: &Path, reason: &dyn Display| {
+        Failure::Failed(format!("{option} = \"{}\": {reason}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| named("tls_cert", cert, &error))?;
+    let private =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| named("tls_key", key, &error))?;
+    let made = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, private);
+    made.map(drop)
+        .map_err(|error| named("tls_cert", cert, &error))
 }
 
 /// Three columns: key, value, source; groups apart.

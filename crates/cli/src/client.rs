@@ -166,9 +166,7 @@ pub(crate) fn refusal(status: StatusCode, body: &str) -> String {
         body
     };
     let advice = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            " (the hub's word on the token: see --token and --key)"
-        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => " (see --token and --key)",
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => " (is this a hub? see --hub)",
         _ if status.is_redirection() => {
             " (redirects are not followed: give the final URL with --hub)"

@@ -108,7 +108,8 @@ enum KeyKind {
 }
 
 fn key_kind(source: &str) -> KeyKind {
-    let elsewhere = ["file:", "@", "http://", "https://"];
+    // `{` begins a JWK Set as text.
+    let elsewhere = ["file:", "@", "http://", "https://", "{"];
     if source.trim_start().starts_with("-----BEGIN ") {
         KeyKind::Pem
     } else if elsewhere.iter().any(|prefix| source.starts_with(prefix)) || source.contains('/') {
@@ -161,6 +162,9 @@ impl Settings {
             let Some(key) = key.as_ref().map(Secret::expose) else {
                 continue;
             };
+            if key.starts_with("http://") {
+                warnings.push(format!("{name} is fetched without TLS, so it can be forged"));
+            }
             if matches!(key_kind(key), KeyKind::Text) && key.len() < SECRET_BYTES_MIN {
                 warnings.push(format!(
                     "{name} is a secret of less than {SECRET_BYTES_MIN} bytes, which can be \

@@ -71,10 +71,10 @@ pub(super) const ROWS: &[OptionSpec] = &[
         key: "subscriptions",
         form: Form::Switch,
         default: "false",
-        reloadable: false,
         help: "Publish subscription events and serve the active-subscriptions API",
         why: "Off by default: every connect and disconnect becomes an event in the log, which \
-              large audiences pay for.",
+              large audiences pay for. Turned on by a reload, it counts for streams that begin \
+              after it.",
         set: |s, v| s.subscriptions = v.switch(),
         get: |s| Value::Switch(s.subscriptions),
         ..ROW

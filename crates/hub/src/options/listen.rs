@@ -39,10 +39,10 @@ pub(super) const ROWS: &[OptionSpec] = &[
     OptionSpec {
         key: "tls_cert",
         form: Form::Path,
-        reloadable: true,
         help: "PEM file with the certificate chain; turns TLS on for the public listeners",
-        why: "Not set: plain HTTP, for a proxy in front. Needs `tls_key`. Read again on SIGHUP; \
-              open streams keep the certificate they began with.",
+        why: "Not set: plain HTTP, for a proxy in front. Needs `tls_key`. Another path \
+              needs a restart; the file itself is read again when it changes and on SIGHUP. Open \
+              streams keep the certificate they began with.",
         set: |s, v| s.tls_cert = v.some_text().map(PathBuf::from),
         get: |s| path(s.tls_cert.as_ref()),
         ..ROW
@@ -50,9 +50,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
     OptionSpec {
         key: "tls_key",
         form: Form::Path,
-        reloadable: true,
         help: "PEM file with the private key of the certificate",
-        why: "Needs `tls_cert`. A path, never the key itself. Read again on SIGHUP.",
+        why: "Needs `tls_cert`. A path, never the key itself. Read again with the certificate.",
         set: |s, v| s.tls_key = v.some_text().map(PathBuf::from),
         get: |s| path(s.tls_key.as_ref()),
         ..ROW

@@ -1,0 +1,5 @@
+//! The subcommands as a person uses them: arguments in, output and exit code out.
+
+mod sub;
+mod support;
+mod tools;
