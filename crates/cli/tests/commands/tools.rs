@@ -186,6 +186,8 @@ fn check_and_serve_refuse_a_broken_configuration_alike() -> Outcome<()> {
         std::fs::write(&file, text)?;
         for command in ["check", "serve"] {
             let mut command = gush(&[command, "--config", &path]);
+            // The default log is a folder here.
+            command.current_dir(folder.path());
             command.args(["--listen", "127.0.0.1:0", "--admin-listen", "off"]);
             let refused = finish(command, "")?;
             expect(&refused, 1)?;
