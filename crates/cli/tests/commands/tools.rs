@@ -1,7 +1,7 @@
 //! `gush pub`, `token`, `check` and `serve` as a person uses them, against a real hub.
 
 use crate::support::{Finished, finish, gush, holds, root};
-use gush_testkit::{Failure, HubBuilder, HubProcess, Outcome};
+use gush_testkit::{Failure, HubBuilder, HubProcess, Outcome, write_certificate};
 
 fn hub() -> Outcome<HubProcess> {
     HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
@@ -102,6 +102,42 @@ fn a_refusal_says_why_and_names_the_option() -> Outcome<()> {
             "http://127.0.0.1:3000/.well-known/mercure",
         ],
     )
+}
+
+#[test]
+fn pub_and_sub_speak_tls_to_a_hub_whose_certificate_they_are_given() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.anonymous();
+    let files = write_certificate(builder.directory(), "localhost")?;
+    let (cert, key) = (
+        files.certificate.display().to_string(),
+        files.key.display().to_string(),
+    );
+    let hub = builder
+        .option("--tls-cert", &cert)
+        .option("--tls-key", &key)
+        .start()?;
+    let url = format!("https://localhost:{}", hub.address().port());
+    let signing = "testkit publisher key, long enough for every HMAC size: 0123456789abcdef";
+    let shared = ["--hub", &url, "--ca", &cert];
+    let published = run(&[&["pub", "a", "--data", "x", "--key", signing][..], &shared].concat())?;
+    expect(&published, 0)?;
+    let earliest = [
+        "sub",
+        "a",
+        "--last-event-id",
+        "earliest",
+        "--count",
+        "1",
+        "--json",
+    ];
+    let seen = run(&[&earliest[..], &shared].concat())?;
+    expect(&seen, 0)?;
+    holds(&seen.stdout, &[published.stdout.trim()])?;
+    let checked = run(&["check", "--tls-cert", &cert, "--tls-key", &key])?;
+    expect(&checked, 0)?;
+    let swapped = run(&["check", "--tls-cert", &key, "--tls-key", &cert])?;
+    expect(&swapped, 1)?;
+    holds(&swapped.stderr, &["tls_"])
 }
 
 #[test]
