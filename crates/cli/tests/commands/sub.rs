@@ -186,6 +186,56 @@ fn events_come_out_as_they_happen_and_a_closed_pipe_is_no_failure() -> Outcome<(
 }
 
 #[test]
+fn nothing_is_lost_or_doubled_when_the_hub_is_killed_and_comes_back() -> Outcome<()> {
+    let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .disk()
+        .anonymous()
+        .without_listeners()
+        .option("--listen", &listen)
+        .option("--admin-listen", "off")
+        // Short, so that the test spends its time on the rounds and not on waiting.
+        .option("--retry", "20ms");
+    let mut hub = builder.start()?;
+    let url = format!("http://{listen}");
+    let arguments = [
+        "sub",
+        "a",
+        "--hub",
+        &url,
+        "--json",
+        "--max-attempts",
+        "0",
+        "--last-event-id",
+        "earliest",
+    ];
+    let mut child = gush(&arguments).spawn()?;
+    let lines = Lines::of(child.stdout.take())?;
+    let result = (|| {
+        for round in 0..3 {
+            for number in 0..5 {
+                let data = format!("{round}.{number}");
+                let id = hub.publish(&[("topic", "a"), ("data", &data)])?;
+                let expected =
+                    format!("{{\"id\":\"{id}\",\"type\":\"message\",\"data\":\"{data}\"}}");
+                // In even rounds the kill comes before the event was seen, perhaps.
+                if round % 2 == 1 || number < 4 {
+                    assert_eq!(lines.next()?, expected);
+                } else {
+                    hub.sigkill()?;
+                    hub = builder.start()?;
+                    assert_eq!(lines.next()?, expected);
+                }
+            }
+        }
+        Ok(())
+    })();
+    child.kill()?;
+    child.wait()?;
+    result
+}
+
+#[test]
 fn count_ends_it() -> Outcome<()> {
     let script = Script::new(&[format!(
         "{STREAM}id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: c\n\n"
