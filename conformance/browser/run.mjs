@@ -249,6 +249,26 @@ step('earliest replays what is stored', async () => {
   await until('both orders show', async () => (await shown(left)).length === 2);
 });
 
+step('reading with fetch shows every type, and resumes as well', async () => {
+  await left.page.fill('#sub-after', '');
+  await left.page.fill('#sub-topics', TEMPLATE);
+  await left.page.locator('#sub-every').setChecked(true, { force: true });
+  await left.page.click('#sub-apply');
+  await inState(left, 'open');
+  await left.page.click('#clear');
+  sent.length = 0;
+  await publishAll([{ topic: `${T}/a`, type: 'a type nobody named', data: 'one\r\ntwo\rthree' }]);
+  await bothShow(left);
+  const data = await text(left, '#events .event .data');
+  if (data !== 'one\ntwo\nthree') throw new Error(`the data is ${JSON.stringify(data)}`);
+  await hub.stop('SIGKILL');
+  await left.page.waitForSelector('#state[data-state=cut]');
+  await hub.start(...OPTIONS);
+  await publishAll(MEANWHILE);
+  await bothShow(left);
+  await expectLine(left, 'resumed', /, \d events? caught up$/);
+});
+
 step('a matcher for everything also shows who subscribes', async () => {
   const watcher = await openTab('watching tab', { topics: '*' });
   await inState(watcher, 'open');

@@ -38,12 +38,20 @@ const restore = () => {
   $('token').value = kept.get('token');
   $('sub-topics').value = hash.getAll('topic').join('\n') || kept.get('topics') || '*';
   $('sub-types').value = kept.get('types');
+  $('sub-every').checked = kept.get('every-type') === 'on';
+  showTypes();
 };
 
 const lines = (text) => text.split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
 const topics = () => lines($('sub-topics').value);
 const types = () => $('sub-types').value.split(/[\s,]+/).filter(Boolean);
 const token = () => $('token').value.replace(/\s+/g, '');
+
+/** The types matter only where EventSource reads the stream. */
+const showTypes = () => {
+  $('sub-types').disabled = $('sub-every').checked;
+  $('empty-types').hidden = $('sub-every').checked;
+};
 
 const addType = (type) => {
   if (type === '' || type === 'message' || types().includes(type)) return;
@@ -90,11 +98,12 @@ const showClaims = () => {
   const rows = [['May publish', selectors(grants.publish)], ['May read private',
     selectors(grants.subscribe)]];
   if (grants.payload !== undefined) rows.push(['Payload', JSON.stringify(grants.payload)]);
-  box.replaceChildren();
-  for (const [name, value] of rows) box.append(el('dt', '', name), el('dd', '', value));
+  const table = el('dl', 'claims');
+  for (const [name, value] of rows) table.append(el('dt', '', name), el('dd', '', value));
   const expires = el('dd', '');
   expires.id = 'expires';
-  box.append(el('dt', '', 'Expires'), expires);
+  table.append(el('dt', '', 'Expires'), expires);
+  box.replaceChildren(table);
   showExpiry();
 };
 
@@ -156,7 +165,7 @@ const showCounters = () => {
   const button = $('last-id');
   if (!button.dataset.told) button.textContent = id ? shortId(id) : 'none yet';
   button.disabled = !id;
-  button.title = id;
+  button.title = id ? `Copy ${id}` : '';
 };
 
 const showMatchers = () => {
@@ -171,10 +180,12 @@ const connect = (after) => {
   kept.set('token', token());
   kept.set('topics', $('sub-topics').value);
   kept.set('types', $('sub-types').value);
+  kept.set('every-type', $('sub-every').checked ? 'on' : '');
   showMatchers();
   showLines();
   lossLine = null;
-  stream.start({ topics: topics(), token: token(), types: types(), after });
+  const everyType = $('sub-every').checked;
+  stream.start({ topics: topics(), token: token(), types: types(), everyType, after });
 };
 
 const counted = (count) => `${count.toLocaleString('en')} event${count === 1 ? '' : 's'}`;
@@ -332,6 +343,7 @@ const wireForms = () => {
   });
   $('token').addEventListener('input', () => { showClaims(); showLines(); });
   $('sub-topics').addEventListener('input', showLines);
+  $('sub-every').addEventListener('change', showTypes);
 };
 
 const wireButtons = () => {

@@ -27,6 +27,96 @@ const fullJitter = (attempt) => {
   return most / 4 + Math.random() * most * 0.75;
 };
 
+const RETRY_DEFAULT_MS = 3000;
+const RETRY_MAX_MS = 60_000;
+// A line ends with LF, CR LF or CR. A CR at the very end may be the first half of CR LF: it waits.
+const LINE_END = /\r\n|\n|\r(?=[^])/;
+
+/**
+ * As much of EventSource as the page needs, over fetch, with two differences: `onevent` gets events
+ * of every type, and `until` says when the next try is.
+ */
+class FetchSource {
+  #url;
+  #abort = new AbortController();
+  #retry = RETRY_DEFAULT_MS;
+  #lastId = '';
+  readyState = EventSource.CONNECTING;
+  until = 0;
+  onopen = null;
+  onerror = null;
+  onevent = null;
+
+  constructor(url) {
+    this.#url = url;
+    this.#run();
+  }
+
+  addEventListener() { /* onevent has them all */ }
+
+  close() {
+    this.readyState = EventSource.CLOSED;
+    this.#abort.abort();
+  }
+
+  async #run() {
+    const { signal } = this.#abort;
+    while (!signal.aborted) {
+      try {
+        await this.#read(signal);
+      } catch { /* cut: tried again below, as EventSource does */ }
+      if (signal.aborted) return;
+      if (this.readyState === EventSource.CLOSED) { this.onerror?.(); return; }
+      this.readyState = EventSource.CONNECTING;
+      this.until = Date.now() + this.#retry;
+      this.onerror?.();
+      await new Promise((done) => { setTimeout(done, this.#retry); });
+    }
+  }
+
+  async #read(signal) {
+    const headers = { Accept: 'text/event-stream' };
+    if (this.#lastId) headers['Last-Event-ID'] = this.#lastId;
+    const answer = await fetch(this.#url, { headers, signal, cache: 'no-store' });
+    const streams = answer.headers.get('Content-Type')?.startsWith('text/event-stream');
+    if (answer.status !== 200 || !streams) {
+      this.readyState = EventSource.CLOSED;
+      return;
+    }
+    this.readyState = EventSource.OPEN;
+    this.onopen?.();
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = '';
+    let block = {};
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || signal.aborted) return;
+      const lines = (rest + value).split(LINE_END);
+      rest = lines.pop();
+      for (const line of lines) block = this.#line(line, block);
+    }
+  }
+
+  /** Takes one line into the event being built; answers with that, or with a new one. */
+  #line(line, block) {
+    if (line === '') {
+      if (block.id !== undefined) this.#lastId = block.id;
+      if (block.data === undefined) return {};
+      const { type = 'message', data } = block;
+      this.onevent?.({ type: type || 'message', data, lastEventId: this.#lastId });
+      return {};
+    }
+    const [, field, value = ''] = /^([^:]*)(?:: ?([^]*))?$/.exec(line);
+    if (field === 'data') block.data = block.data === undefined ? value : `${block.data}\n${value}`;
+    if (field === 'event') block.type = value;
+    if (field === 'id' && !value.includes('\0')) block.id = value;
+    if (field === 'retry' && /^\d+$/.test(value)) {
+      this.#retry = Math.min(Number(value), RETRY_MAX_MS);
+    }
+    return block;
+  }
+}
+
 /**
  * One subscription that comes back. Events of this EventTarget, all CustomEvents:
  * `state` {name, detail, until}, `event` {id, type, data, caughtUp}, `lost` {at, after},
@@ -37,7 +127,7 @@ const fullJitter = (attempt) => {
  */
 export class Stream extends EventTarget {
   #source = null;
-  #options = { topics: ['*'], token: '', types: new Set() };
+  #options = { topics: ['*'], token: '', types: new Set(), everyType: false };
   #run = 0; // rises with each start and stop; late answers of an older run are dropped
   #attempt = 0;
   #timer = 0;
@@ -50,10 +140,13 @@ export class Stream extends EventTarget {
   lastId = '';
   reconnects = 0;
 
-  /** Starts anew: `after` is the cursor, empty for only new events. */
-  start({ topics, token, types, after }) {
+  /**
+   * Starts anew: `after` is the cursor, empty for only new events; `everyType` reads with fetch, for
+   * EventSource hands over only the types that are listened to.
+   */
+  start({ topics, token, types, everyType, after }) {
     this.#halt();
-    this.#options = { topics, token, types: new Set(types) };
+    this.#options = { topics, token, types: new Set(types), everyType };
     this.lastId = after;
     this.#lost = null;
     this.#attempt = 0;
@@ -172,14 +265,17 @@ export class Stream extends EventTarget {
 
   #connect() {
     this.#source?.close();
-    const source = new EventSource(this.#url(this.lastId));
+    const url = this.#url(this.lastId);
+    const source = this.#options.everyType ? new FetchSource(url) : new EventSource(url);
     this.#source = source;
     const current = (handler) => (event) => { if (this.#source === source) handler(event); };
     source.onopen = current(() => this.#opened());
     source.onerror = current(() => this.#failed(source));
     const received = current((event) => this.#received(event));
     source.onmessage = received;
-    source.addEventListener('gush-gap', current((event) => this.#gap(event)));
+    const gap = current((event) => this.#gap(event));
+    source.addEventListener('gush-gap', gap);
+    source.onevent = (event) => (event.type === 'gush-gap' ? gap(event) : received(event));
     for (const type of this.#options.types) source.addEventListener(type, received);
   }
 
@@ -218,9 +314,10 @@ export class Stream extends EventTarget {
       return;
     }
     this.#tries = [...this.#tries.slice(-1), now];
-    // The browser's delay cannot be read; two failed tries show it.
+    // EventSource's delay cannot be read; two failed tries show it.
     const gap = this.#tries.length === 2 ? this.#tries[1] - this.#tries[0] : 0;
-    this.#to('cut', navigator.onLine ? '' : 'this browser is offline', gap ? now + gap : 0);
+    const until = source.until ?? (gap ? now + gap : 0);
+    this.#to('cut', navigator.onLine ? '' : 'this browser is offline', until);
   }
 
   #loss() {
