@@ -163,7 +163,9 @@ impl Settings {
                 continue;
             };
             if key.starts_with("http://") {
-                warnings.push(format!("{name} is fetched without TLS, so it can be forged"));
+                warnings.push(format!(
+                    "{name} is fetched without TLS, so it can be forged"
+                ));
             }
             if matches!(key_kind(key), KeyKind::Text) && key.len() < SECRET_BYTES_MIN {
                 warnings.push(format!(
