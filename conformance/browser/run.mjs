@@ -132,6 +132,7 @@ step('the page opens at the address the hub prints, and connects', async () => {
   right = await openTab('right tab', { address: address.href, colorScheme: 'dark' });
   await inState(left, 'open');
   await inState(right, 'open');
+  await left.page.waitForSelector('#empty:has-text("Nothing yet.")');
   if ((await left.page.evaluate(() => location.href)).includes('token')) {
     throw new Error('the token is still in the address bar');
   }
@@ -143,6 +144,7 @@ step('published in one tab, both tabs receive it', async () => {
   await publishAll(BEFORE);
   await bothShow(left, right);
   await left.page.waitForSelector(`.event .topic:has-text("${T}/books/1")`);
+  await left.page.waitForSelector('#empty', { state: 'hidden' });
 });
 
 step('hub killed and restarted: what came meanwhile arrives once, in order', async () => {

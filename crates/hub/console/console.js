@@ -323,7 +323,7 @@ const showLines = () => {
 // ── Events of the page ──────────────────────────────────────────────────────────────────────────
 
 const showList = () => {
-  $('empty').hidden = list.size > 0;
+  $('empty').hidden = !list.quiet;
   const held = $('held');
   held.hidden = !list.paused;
   held.textContent = list.held === 0 ? 'Paused. The stream goes on, new rows wait.'

@@ -135,13 +135,16 @@ export class EventList {
     this.#onChange = onChange;
   }
 
-  get size() { return this.#items.length; }
+  /** Whether nobody has published yet: the hub's own events and lines do not count. */
+  get quiet() { return !this.#items.some((item) => item.event && !item.presence); }
 
   get held() { return this.paused ? this.#waiting.length : 0; }
 
   /** Adds an event {id, type, data, at, caughtUp, topic, private}. */
   add(event) {
-    this.#push({ event, draw: () => this.#drawEvent(event), text: this.#searchText(event) });
+    const item = { event, text: this.#searchText(event) };
+    item.draw = () => this.#drawEvent(item);
+    this.#push(item);
   }
 
   /** Adds what is known of an event that may be in the list already. */
@@ -237,17 +240,20 @@ export class EventList {
     this.#onChange();
   }
 
-  #drawEvent(event) {
+  #drawEvent(item) {
+    const { event } = item;
     const row = el('li', `event fresh${event.caughtUp ? ' caught' : ''}`);
     const date = new Date(event.at);
     const time = el('time', '', `${clock(event.at)}.${String(date.getMilliseconds()).padStart(3, '0')}`);
     time.dateTime = date.toISOString();
     const body = el('div', 'body');
+    const presence = drawPresence(event.data);
+    item.presence = presence !== null;
     if (event.topic) body.append(el('span', 'topic', event.topic));
     if (event.private) body.append(el('span', 'mark', 'private'));
     if (event.caughtUp) body.append(el('span', 'unseen', 'caught up after a reconnect'));
     if (event.type !== 'message') body.append(el('span', 'type', event.type));
-    body.append(drawPresence(event.data) ?? drawData(event.data));
+    body.append(presence ?? drawData(event.data));
     const id = el('button', 'id', shortId(event.id));
     id.type = 'button';
     id.title = `Copy ${event.id}`;
