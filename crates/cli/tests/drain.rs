@@ -174,3 +174,46 @@ fn a_hub_without_streams_ends_well_before_the_window() -> Outcome<()> {
         Failure::mismatch("exit", "0", status)
     }
 }
+
+#[test]
+fn subscription_events_of_drained_streams_are_kept() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .disk()
+        .subscriptions()
+        .option("--drain-window", "500ms");
+    let mut hub = builder.start()?;
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(hub.subscribe(&[("topic", TOPIC)])?);
+    }
+    hub.sigterm()?;
+    for stream in &mut streams {
+        stream.read_to_end(PATIENCE)?;
+    }
+    let status = hub.wait_exit(PATIENCE)?;
+    if !status.success() {
+        return Failure::mismatch("exit", "0", format!("{status}\n{}", hub.output()));
+    }
+    let hub = builder.start()?;
+    let selector = "/.well-known/mercure/subscriptions{/topic}{/subscriber}";
+    let mut stream = hub.subscribe(&[("topic", selector), ("lastEventID", "earliest")])?;
+    let mut active = std::collections::HashMap::new();
+    for _ in 0..20 {
+        let event = stream
+            .next_event()
+            .map_err(|f| f.within(format!("{active:?}")))?;
+        let document: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let subscriber = document["subscriber"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        active.insert(subscriber, document["active"].as_bool());
+        if active.len() > 10 {
+            return Err(Failure::new("more subscribers than there were"));
+        }
+    }
+    if active.values().any(|active| *active != Some(false)) {
+        return Failure::mismatch("last word on each", "inactive", format!("{active:?}"));
+    }
+    Ok(())
+}

@@ -180,3 +180,30 @@ fn a_hub_without_a_publisher_key_refuses_publishes_and_names_the_option() -> Out
     }
     hub.wait_stderr(&["publisher"]).map(drop)
 }
+
+#[test]
+fn a_memory_log_keeps_its_window_and_says_what_is_gone() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .option("--window-events", "64")
+        .start()?;
+    let ids = publish_many(&hub, 0, 200)?;
+    let gone = hub.resume(&[("topic", TOPIC)], &ids[0])?;
+    if gone.head().header("Last-Event-ID") == Some(&ids[0]) {
+        return Err(Failure::new(
+            "a trimmed id was echoed as if it had been found",
+        ));
+    }
+    let mut kept = hub.resume(&[("topic", TOPIC)], "earliest")?;
+    let first: usize = kept.next_event()?.data.parse().unwrap_or_default();
+    // Kept in whole blocks perhaps, so a few more or fewer than the bound.
+    assert!(
+        (100..=199).contains(&first),
+        "the first event kept is {first}"
+    );
+    for n in first + 1..200 {
+        kept.expect_data(&n.to_string())?;
+    }
+    hub.resume(&[("topic", TOPIC)], &ids[190])?
+        .expect_data("191")
+        .map(drop)
+}
