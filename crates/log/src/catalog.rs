@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::segment::{Body, Segment};
+use crate::segment::Segment;
 use crate::{Bounds, Epoch, Located, Offset, Position};
 
 /// The view that readers take under a short lock.
@@ -35,9 +35,7 @@ pub(crate) enum LastId {
 impl Catalog {
     /// A view of `segments` (oldest first) in which new events get `epoch` and `next`.
     pub(crate) fn new(segments: Vec<Arc<Segment>>, epoch: Epoch, next: Offset) -> Self {
-        let has_own_ids = segments
-            .iter()
-            .any(|segment| segment.inspect(Body::has_own_ids));
+        let has_own_ids = segments.iter().any(|segment| segment.has_own_ids());
         let mut catalog = Self {
             segments: Arc::new(Vec::new()),
             epoch,

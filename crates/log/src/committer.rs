@@ -43,8 +43,9 @@ pub(crate) struct Committer {
     buffer: Vec<u8>,
     /// Something visible is not synced (never with [`Sync::Batch`]).
     is_dirty: bool,
-    /// `Some(false)`: a sealed segment could not be synced, so the log cannot be called clean.
-    sealer: Option<JoinHandle<bool>>,
+    /// The segment that is being sealed, and the thread that does it.
+    sealer: Option<(Offset, JoinHandle<bool>)>,
+    /// `false`: a sealed segment could not be synced, so the log cannot be called clean.
     is_sealed_well: bool,
 }
 
@@ -276,6 +277,7 @@ impl Committer {
     fn seal(&mut self, segment: Arc<Segment>) {
         self.join_sealer();
         let host = Arc::clone(&self.shared.host);
+        let base = segment.header.base;
         // With `Off` nothing else ever syncs a sealed segment, but a clean close claims it is.
         let must_sync = self.config.sync == Sync::Off;
         let seal = move || {
@@ -289,7 +291,7 @@ impl Committer {
             Sealing::Aside => {
                 let thread = thread::Builder::new().name("gush-log-seal".into());
                 match thread.spawn(seal) {
-                    Ok(handle) => self.sealer = Some(handle),
+                    Ok(handle) => self.sealer = Some((base, handle)),
                     Err(error) => {
                         tracing::warn!(%error, "no thread to seal a segment");
                         self.is_sealed_well = false;
@@ -301,8 +303,15 @@ impl Committer {
         }
     }
 
-    pub(crate) fn join_sealer(&mut self) {
-        if let Some(sealer) = self.sealer.take() {
+    /// Waits for the sealing of a segment before `first`.
+    pub(crate) fn join_sealer_before(&mut self, first: Offset) {
+        if self.sealer.as_ref().is_some_and(|(base, _)| *base < first) {
+            self.join_sealer();
+        }
+    }
+
+    fn join_sealer(&mut self) {
+        if let Some((_, sealer)) = self.sealer.take() {
             self.is_sealed_well &= sealer.join().unwrap_or(false);
         }
     }
@@ -420,6 +429,9 @@ struct AbandonAtExit<'a>(&'a Shared);
 
 impl Drop for AbandonAtExit<'_> {
     fn drop(&mut self) {
+        if thread::panicking() {
+            *lock(&self.0.failure) = Some(format!("{}: the log's thread panicked", self.0.place));
+        }
         self.0.intake.abandon();
     }
 }

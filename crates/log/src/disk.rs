@@ -191,7 +191,7 @@ impl DiskLog {
             path: path.to_path_buf(),
             source,
         };
-        fs::create_dir_all(path).map_err(io_error)?;
+        create_dir(path).map_err(io_error)?;
         let lock_file = take_lock(path)?;
         let host: Arc<dyn Host> = Arc::new(Directory::new(path.to_path_buf()));
         let (log, committer, recovery) =
@@ -286,7 +286,7 @@ impl Log for DiskLog {
         let (segments, _, next) = self.shared.snapshot();
         for segment in segments.iter() {
             let found = segment
-                .find_own(&*self.shared.host, hash, id)
+                .find_own(hash, id)
                 .map_err(|error| self.read_error(&error))?;
             if let Some(offset) = found.filter(|offset| *offset < next) {
                 return Ok(Some(offset.plus(1)));
@@ -431,6 +431,24 @@ fn checked(config: DiskConfig) -> Result<DiskConfig, OpenError> {
         segment_bytes: config.segment_bytes.min(quarter),
         ..config
     })
+}
+
+/// Creates the directory and those above it, durably: a power loss must not take a log with its
+/// directory.
+fn create_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    create_dir(above)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(above)?.sync_all()
 }
 
 /// Takes the directory for this process, for as long as the file is open.

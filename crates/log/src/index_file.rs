@@ -9,6 +9,7 @@
 //! it, its CRCs tell.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::Offset;
 use crate::host::{Host, LogFile, ReadAt, read_full_at, write_all_at};
@@ -105,7 +106,9 @@ impl Meta {
             newest_ms: u64_at(numbers, 32),
             own_ids: u32_at(numbers, 40),
             sparse: Sparse::from_entries(sparse.collect()),
-            filter: Filter::from_words(filter.chunks_exact(8).map(|w| u64_at(w, 0)).collect()),
+            filter: Filter::from_words(
+                filter.chunks_exact(8).map(|word| u64_at(word, 0)).collect(),
+            )?,
         })
     }
 
@@ -138,7 +141,11 @@ fn meta_len(bytes: &[u8]) -> Option<usize> {
 /// Writes the file under a name of its own first, so that a half-written one is never opened.
 ///
 /// `ids` must be sorted.
-pub(crate) fn write(host: &dyn Host, meta: &Meta, ids: &[(u64, u32)]) -> io::Result<()> {
+pub(crate) fn write(
+    host: &dyn Host,
+    meta: &Meta,
+    ids: &[(u64, u32)],
+) -> io::Result<Arc<dyn LogFile>> {
     let mut bytes = meta.encode();
     for block in ids.chunks(BLOCK_ENTRIES) {
         let start = bytes.len();
@@ -159,41 +166,45 @@ pub(crate) fn write(host: &dyn Host, meta: &Meta, ids: &[(u64, u32)]) -> io::Res
         // Best effort: the name is never read.
         let _ = host.remove(&unfinished);
     }
-    written
+    written.map(|()| file)
 }
 
 /// Reads what stands before the blocks. `Ok(None)`: there is no such file, or not a good one.
-pub(crate) fn read_meta(host: &dyn Host, name: &str) -> io::Result<Option<Meta>> {
+pub(crate) fn read_meta(
+    host: &dyn Host,
+    name: &str,
+) -> io::Result<Option<(Meta, Arc<dyn LogFile>)>> {
     let file = match host.open(name) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut fixed = [0; FIXED_BYTES];
-    let count = read_full_at(&*file, &mut fixed, 0)?;
+    let count = read_at(&*file, &mut fixed, 0)?;
     let Some(length) = meta_len(&fixed[..count]) else {
         return Ok(None);
     };
-    if length as u64 > file.len()? {
+    let file_bytes = file.len()?;
+    if length as u64 > file_bytes {
         return Ok(None);
     }
     let mut bytes = vec![0; length];
-    read_full_at(&*file, &mut bytes, 0)?;
-    let Some(meta) = Meta::decode(&bytes) else {
-        return Ok(None);
-    };
-    Ok((meta.file_bytes() == file.len()?).then_some(meta))
+    read_at(&*file, &mut bytes, 0)?;
+    let meta = Meta::decode(&bytes).filter(|meta| meta.file_bytes() == file_bytes);
+    Ok(meta.map(|meta| (meta, file)))
 }
 
-/// `(hash, offset relative to the base)`.
-type Entries = Vec<(u64, u32)>;
-
-/// The sorted ids of an index file, looked up block by block.
-pub(crate) struct Blocks<'a> {
-    file: &'a dyn LogFile,
+/// The ids of a segment in its index file, looked up block by block.
+pub(crate) struct FiledIds {
+    /// Stays open; none when there are no ids.
+    file: Option<Arc<dyn LogFile>>,
+    /// Where the blocks begin.
     start: u64,
     count: usize,
-    own_ids: usize,
+    pub(crate) own_ids: usize,
+    /// Bytes of the whole file.
+    pub(crate) file_bytes: u64,
+    filter: Filter,
 }
 
 /// Why an id could not be looked up in a file.
@@ -210,15 +221,23 @@ impl From<io::Error> for LookupError {
     }
 }
 
-impl<'a> Blocks<'a> {
-    pub(crate) fn new(file: &'a dyn LogFile, meta_bytes: usize, own_ids: u32) -> Self {
-        let own_ids = own_ids as usize;
+impl FiledIds {
+    /// Of a file that [`write`] or [`read_meta`] gave.
+    pub(crate) fn new(meta: &Meta, file: Arc<dyn LogFile>) -> Self {
+        let own_ids = meta.own_ids as usize;
         Self {
-            file,
-            start: meta_bytes as u64,
+            file: (own_ids > 0).then_some(file),
+            start: meta.len() as u64,
             count: own_ids.div_ceil(BLOCK_ENTRIES),
             own_ids,
+            file_bytes: meta.file_bytes(),
+            filter: meta.filter.clone(),
         }
+    }
+
+    /// `false`: no id with this hash is in the file. Touches no disk.
+    pub(crate) fn may_hold(&self, hash: u64) -> bool {
+        self.filter.may_hold(hash)
     }
 
     /// Calls `visit` for the events whose id has this hash, earliest first, until it says `true`.
@@ -230,12 +249,13 @@ impl<'a> Blocks<'a> {
         hash: u64,
         mut visit: impl FnMut(u32) -> Result<bool, E>,
     ) -> Result<(), E> {
-        let Some((mut index, mut entries)) = self.first_block(hash)? else {
+        let Some((mut index, mut block)) = self.first_block(hash)? else {
             return Ok(());
         };
         loop {
-            for (entry, relative) in &entries {
-                if *entry > hash || (*entry == hash && visit(*relative)?) {
+            for entry in block.partition_point(hash)..block.entries {
+                let (found, relative) = block.entry(entry);
+                if found != hash || visit(relative)? {
                     return Ok(());
                 }
             }
@@ -243,21 +263,22 @@ impl<'a> Blocks<'a> {
             if index == self.count {
                 return Ok(());
             }
-            entries = self.read(index)?;
+            block = self.read(index)?;
         }
     }
 
     /// All ids, in hash order.
-    pub(crate) fn all(&self) -> Result<Entries, LookupError> {
+    pub(crate) fn all(&self) -> Result<Vec<(u64, u32)>, LookupError> {
         let mut all = Vec::with_capacity(self.own_ids);
         for index in 0..self.count {
-            all.extend(self.read(index)?);
+            let block = self.read(index)?;
+            all.extend((0..block.entries).map(|entry| block.entry(entry)));
         }
         Ok(all)
     }
 
     /// The first block that ends at or after `hash`.
-    fn first_block(&self, hash: u64) -> Result<Option<(usize, Entries)>, LookupError> {
+    fn first_block(&self, hash: u64) -> Result<Option<(usize, Block)>, LookupError> {
         let (mut low, mut high) = (0, self.count);
         let (mut low_hash, mut high_hash) = (0, u64::MAX);
         let mut found = None;
@@ -273,13 +294,13 @@ impl<'a> Blocks<'a> {
                 low + (high - low) / 2
             };
             guesses += 1;
-            let entries = self.read(index)?;
-            let (first, last) = (entries[0].0, entries[entries.len() - 1].0);
+            let block = self.read(index)?;
+            let (first, last) = (block.entry(0).0, block.entry(block.entries - 1).0);
             if last < hash {
                 (low, low_hash) = (index + 1, last);
             } else {
                 (high, high_hash) = (index, first.max(low_hash));
-                found = Some((index, entries));
+                found = Some((index, block));
                 if first < hash {
                     break;
                 }
@@ -288,22 +309,53 @@ impl<'a> Blocks<'a> {
         Ok(found)
     }
 
-    fn read(&self, index: usize) -> Result<Entries, LookupError> {
-        let mut block = [0; BLOCK_BYTES];
+    fn read(&self, index: usize) -> Result<Block, LookupError> {
+        let entries = (self.own_ids - index * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
+        let mut block = Block {
+            bytes: [0; BLOCK_BYTES],
+            entries,
+        };
+        let Some(file) = &self.file else {
+            return Err(LookupError::Damaged);
+        };
         let count = read_at(
-            self.file,
-            &mut block,
+            &**file,
+            &mut block.bytes,
             self.start + (index * BLOCK_BYTES) as u64,
         )?;
-        if count < BLOCK_BYTES || crc32fast::hash(&block[4..]) != u32_at(&block, 0) {
+        if count < BLOCK_BYTES || crc32fast::hash(&block.bytes[4..]) != u32_at(&block.bytes, 0) {
             return Err(LookupError::Damaged);
         }
-        let entries = (self.own_ids - index * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
-        let bytes = &block[BLOCK_HEAD_BYTES..][..entries * ENTRY_BYTES];
-        Ok(bytes
-            .chunks_exact(ENTRY_BYTES)
-            .map(|e| (u64_at(e, 0), u32_at(e, 8)))
-            .collect())
+        Ok(block)
+    }
+}
+
+/// A block as it was read.
+struct Block {
+    bytes: [u8; BLOCK_BYTES],
+    /// At least 1.
+    entries: usize,
+}
+
+impl Block {
+    /// `(hash, offset relative to the base)`.
+    fn entry(&self, index: usize) -> (u64, u32) {
+        let at = BLOCK_HEAD_BYTES + index * ENTRY_BYTES;
+        (u64_at(&self.bytes, at), u32_at(&self.bytes, at + 8))
+    }
+
+    /// The first entry that is not below `hash`.
+    fn partition_point(&self, hash: u64) -> usize {
+        let (mut low, mut high) = (0, self.entries);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.entry(middle).0 < hash {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 }
 
@@ -322,3 +374,6 @@ fn share(part: u64, whole: u64, count: usize) -> usize {
 fn count_u32(count: usize) -> u32 {
     u32::try_from(count).expect("a segment holds at most 4 GiB")
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::catalog::{Catalog, LastId};
 use crate::clean::Clean;
 use crate::host::{Host, LogFile, ReadAt, read_full_at};
-use crate::index_file::{self, Meta};
+use crate::index::OwnIds;
+use crate::index_file::{self, FiledIds, Meta};
 use crate::record::Stamp;
 use crate::report::{Cut, Damage, Recovery};
 use crate::segment::{
@@ -37,23 +38,14 @@ pub(crate) fn open(host: &dyn Host) -> io::Result<Opened> {
         // Also a mark that no longer fits says which offsets were given out.
         next_min: mark.map_or(Offset::FIRST, |mark| mark.next),
     };
-    let mut segments = opening.load_all(&bases)?;
+    let segments = opening.load_all(&bases)?;
     let (epoch, next) = match opening.clean {
         Some(clean) => (clean.epoch, clean.next),
         None => (fresh_epoch(host, &segments), opening.next_after(&segments)),
     };
     let mut recovery = opening.recovery;
-    let mut active = None;
-    if opening.clean.is_some_and(|clean| clean.is_last_active)
-        && let Some(last) = segments.last()
-    {
-        if last.reopen(host).is_err() {
-            let again = rescan(last, &mut recovery)?;
-            segments.pop();
-            segments.push(again);
-        }
-        active = segments.last().cloned();
-    }
+    let is_active = opening.clean.is_some_and(|clean| clean.is_last_active);
+    let active = segments.last().filter(|_| is_active).cloned();
     recovery.was_clean = opening.clean.is_some();
     recovery.segments = segments.len();
     for segment in &segments {
@@ -115,11 +107,17 @@ impl Opening<'_> {
             return Ok(None);
         };
         let length = file.len()?;
-        let body = match self.good_meta(&header, length)? {
-            Some(meta) if meta.next <= next_base => Body::from_meta(meta),
-            _ => self.scan(&*file, &header, length, next_base)?,
+        let good = self
+            .good_meta(&header, length)?
+            .filter(|(meta, _)| meta.next <= next_base);
+        let segment = if let Some((meta, index)) = good {
+            let filed = FiledIds::new(&meta, index);
+            Segment::with_filed(header, file, Body::from_meta(&meta), filed)
+        } else {
+            let body = self.scan(&*file, &header, length, next_base)?;
+            Segment::with_body(header, file, body)
         };
-        let (end, next) = (body.end_bytes, body.next);
+        let (end, next) = segment.inspect(|body| (body.end_bytes, body.next));
         if next < next_base {
             self.recovery.damage(Damage {
                 segment: file_name(base),
@@ -129,7 +127,6 @@ impl Opening<'_> {
                 events: next_base.since(next),
             });
         }
-        let segment = Segment::with_body(header, file, body);
         self.file_index(&segment);
         Ok(Some(segment))
     }
@@ -142,14 +139,9 @@ impl Opening<'_> {
         };
         let length = file.len()?;
         if let Some(clean) = self.clean {
-            let body = if let Some(meta) = self.good_meta(&header, length)? {
-                Body::from_meta(meta)
-            } else {
-                self.recovery.indexes_rebuilt += 1;
-                self.scan(&*file, &header, length, Offset::from_u64(Offset::MAX))?
-            };
-            if body.end_bytes == length && body.next == clean.next {
-                return Ok(Some(Segment::with_body(header, file, body)));
+            let segment = self.load_marked(header, Arc::clone(&file), length, clean)?;
+            if segment.is_some() {
+                return Ok(segment);
             }
             // The mark is wrong: go on as after a crash.
             self.clean = None;
@@ -174,6 +166,34 @@ impl Opening<'_> {
         Ok(Some(segment))
     }
 
+    /// The newest segment as the mark of a clean close says it is; `None` when it is not so.
+    fn load_marked(
+        &mut self,
+        header: Header,
+        file: Arc<dyn LogFile>,
+        length: u64,
+        clean: Clean,
+    ) -> io::Result<Option<Segment>> {
+        let is_right = |body: &Body| body.end_bytes == length && body.next == clean.next;
+        if let Some((meta, index)) = self.good_meta(&header, length)? {
+            let mut body = Body::from_meta(&meta);
+            let filed = FiledIds::new(&meta, index);
+            if !clean.is_last_active {
+                let segment =
+                    is_right(&body).then(|| Segment::with_filed(header, file, body, filed));
+                return Ok(segment);
+            }
+            // It is written on, so its ids are taken back into memory.
+            if let Ok(ids) = filed.all() {
+                body.ids = OwnIds::from_sorted(ids);
+                return Ok(is_right(&body).then(|| Segment::with_body(header, file, body)));
+            }
+        }
+        self.recovery.indexes_rebuilt += 1;
+        let body = self.scan(&*file, &header, length, Offset::from_u64(Offset::MAX))?;
+        Ok(is_right(&body).then(|| Segment::with_body(header, file, body)))
+    }
+
     fn scan(
         &mut self,
         file: &dyn LogFile,
@@ -188,13 +208,17 @@ impl Opening<'_> {
         })
     }
 
-    fn good_meta(&self, header: &Header, length: u64) -> io::Result<Option<Meta>> {
-        let meta = index_file::read_meta(self.host, &header.index_name())?;
-        Ok(meta.filter(|meta| meta.header == *header && meta.end_bytes == length))
+    fn good_meta(
+        &self,
+        header: &Header,
+        length: u64,
+    ) -> io::Result<Option<(Meta, Arc<dyn LogFile>)>> {
+        let read = index_file::read_meta(self.host, &header.index_name())?;
+        Ok(read.filter(|(meta, _)| meta.header == *header && meta.end_bytes == length))
     }
 
     fn file_index(&mut self, segment: &Segment) {
-        if segment.inspect(|body| matches!(body.ids, crate::segment::Ids::Filed { .. })) {
+        if segment.is_filed() {
             return;
         }
         self.recovery.indexes_rebuilt += 1;
@@ -218,7 +242,9 @@ impl Opening<'_> {
             .collect();
         let header = match copies.first() {
             Some(copy) => Some(*copy),
-            None => index_file::read_meta(self.host, &index_name(base))?.map(|meta| meta.header),
+            None => {
+                index_file::read_meta(self.host, &index_name(base))?.map(|(meta, _)| meta.header)
+            }
         };
         let header = header.filter(|header| header.base == base && length >= HEADER_BYTES);
         if header.is_some() && copies.len() < 2 {
@@ -319,24 +345,6 @@ fn fresh_epoch(host: &dyn Host, segments: &[Arc<Segment>]) -> Epoch {
             return epoch;
         }
     }
-}
-
-/// Reads a segment whose index turned out to be damaged.
-fn rescan(segment: &Segment, recovery: &mut Recovery) -> io::Result<Arc<Segment>> {
-    let header = segment.header;
-    let (end_bytes, next) = segment.inspect(|body| (body.end_bytes, body.next));
-    let source: &dyn ReadAt = segment.file();
-    let mut body = Body::scan(source, &header, end_bytes, next, |hole| {
-        recovery.hole(header.base, hole);
-    })?;
-    // The mark of the clean close says where to go on, also behind damage.
-    (body.end_bytes, body.next) = (end_bytes, next);
-    recovery.indexes_rebuilt += 1;
-    Ok(Arc::new(Segment::with_body(
-        header,
-        segment.shared_file(),
-        body,
-    )))
 }
 
 /// The wire id of the newest event: from its record, or the generated one if that is damaged.

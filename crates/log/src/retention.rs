@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::committer::Committer;
 use crate::lock::{read, write};
-use crate::segment::{Body, Segment};
+use crate::segment::Segment;
 
 impl Committer {
     /// What time brings: rolling and trimming by age.
@@ -46,7 +46,7 @@ impl Committer {
             let catalog = read(&self.shared.catalog);
             (Arc::clone(&catalog.segments), catalog.next)
         };
-        let disk_bytes = |segment: &Arc<Segment>| segment.inspect(Body::disk_bytes);
+        let disk_bytes = |segment: &Arc<Segment>| segment.disk_bytes();
         let mut bytes: u64 = segments.iter().map(disk_bytes).sum();
         let mut count = 0;
         for pair in segments.windows(2) {
@@ -69,7 +69,7 @@ impl Committer {
             return;
         }
         // An index file that is still being written would come back after its removal.
-        self.join_sealer();
+        self.join_sealer_before(segments[count].header.base);
         write(&self.shared.catalog).trim(count);
         for segment in &segments[..count] {
             self.remove(segment);

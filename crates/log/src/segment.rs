@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::hash::hash_id;
 use crate::host::{Host, LogFile, ReadAt, write_all_at};
 use crate::index::{Filter, OwnIds, Sparse};
-use crate::index_file::{self, Blocks, LookupError, Meta};
+use crate::index_file::{self, FiledIds, LookupError, Meta};
 use crate::lock::{read, write};
 use crate::record::{Raw, Stamp, u32_at, u64_at};
 use crate::scan::{Range, Scan};
@@ -102,6 +102,9 @@ pub(crate) struct Segment {
     pub(crate) header: Header,
     /// Stays open: a reader may be in a segment that was just trimmed.
     file: Arc<dyn LogFile>,
+    /// The ids, once they are in the index file; outside the lock, since a search asks every
+    /// segment.
+    filed: OnceLock<FiledIds>,
     body: RwLock<Body>,
 }
 
@@ -116,20 +119,8 @@ pub(crate) struct Body {
     pub(crate) first_ms: u64,
     pub(crate) newest_ms: u64,
     pub(crate) sparse: Sparse,
-    pub(crate) ids: Ids,
-}
-
-/// Where the publisher-given ids of a segment are.
-pub(crate) enum Ids {
-    /// In memory: the segment is still written, or its index file could not be.
-    Held(OwnIds),
-    /// In the index file.
-    Filed {
-        meta_bytes: usize,
-        own_ids: u32,
-        file_bytes: u64,
-        filter: Filter,
-    },
+    /// The publisher-given ids, until they are in the index file.
+    pub(crate) ids: OwnIds,
 }
 
 /// A part of a segment that is no whole record, although records follow it.
@@ -151,25 +142,20 @@ impl Body {
             first_ms: 0,
             newest_ms: 0,
             sparse: Sparse::default(),
-            ids: Ids::Held(OwnIds::default()),
+            ids: OwnIds::default(),
         }
     }
 
-    pub(crate) fn from_meta(meta: Meta) -> Self {
-        let (meta_bytes, file_bytes) = (meta.len(), meta.file_bytes());
+    /// As an index file says, without its ids.
+    pub(crate) fn from_meta(meta: &Meta) -> Self {
         Self {
             end_bytes: meta.end_bytes,
             next: meta.next,
             records: meta.records,
             first_ms: meta.first_ms,
             newest_ms: meta.newest_ms,
-            sparse: meta.sparse,
-            ids: Ids::Filed {
-                meta_bytes,
-                own_ids: meta.own_ids,
-                file_bytes,
-                filter: meta.filter,
-            },
+            sparse: meta.sparse.clone(),
+            ids: OwnIds::default(),
         }
     }
 
@@ -223,8 +209,8 @@ impl Body {
         let relative = u32::try_from(self.next.since(base)).unwrap_or(u32::MAX);
         self.sparse
             .note(relative, u32::try_from(self.end_bytes).unwrap_or(u32::MAX));
-        if let (Some(hash), Ids::Held(ids)) = (own, &mut self.ids) {
-            ids.insert(hash, relative);
+        if let Some(hash) = own {
+            self.ids.insert(hash, relative);
         }
         if self.records == 0 {
             self.first_ms = time_ms;
@@ -233,21 +219,6 @@ impl Body {
         self.records += 1;
         self.next = self.next.plus(1);
         self.end_bytes += bytes as u64;
-    }
-
-    pub(crate) fn has_own_ids(&self) -> bool {
-        match &self.ids {
-            Ids::Held(ids) => !ids.all().is_empty(),
-            Ids::Filed { own_ids, .. } => *own_ids > 0,
-        }
-    }
-
-    /// What the segment and its index take on the disk.
-    pub(crate) const fn disk_bytes(&self) -> u64 {
-        match &self.ids {
-            Ids::Held(_) => self.end_bytes,
-            Ids::Filed { file_bytes, .. } => self.end_bytes + *file_bytes,
-        }
     }
 }
 
@@ -271,20 +242,48 @@ impl Segment {
         Ok(Self::with_body(header, file, Body::empty(header.base)))
     }
 
+    /// A segment whose ids are in `body`.
     pub(crate) const fn with_body(header: Header, file: Arc<dyn LogFile>, body: Body) -> Self {
         Self {
             header,
             file,
+            filed: OnceLock::new(),
             body: RwLock::new(body),
         }
     }
 
-    pub(crate) fn file(&self) -> &dyn LogFile {
-        &*self.file
+    /// A segment whose ids are in its index file.
+    pub(crate) fn with_filed(
+        header: Header,
+        file: Arc<dyn LogFile>,
+        body: Body,
+        filed: FiledIds,
+    ) -> Self {
+        Self {
+            header,
+            file,
+            filed: OnceLock::from(filed),
+            body: RwLock::new(body),
+        }
     }
 
-    pub(crate) fn shared_file(&self) -> Arc<dyn LogFile> {
-        Arc::clone(&self.file)
+    pub(crate) fn is_filed(&self) -> bool {
+        self.filed.get().is_some()
+    }
+
+    pub(crate) fn has_own_ids(&self) -> bool {
+        let is_filed = self.filed.get().is_some_and(|filed| filed.own_ids > 0);
+        is_filed || self.inspect(|body| !body.ids.all().is_empty())
+    }
+
+    /// What the segment and its index take on the disk.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let index_bytes = self.filed.get().map_or(0, |filed| filed.file_bytes);
+        self.inspect(|body| body.end_bytes) + index_bytes
+    }
+
+    pub(crate) fn file(&self) -> &dyn LogFile {
+        &*self.file
     }
 
     /// Looks at what is visible, under a short lock.
@@ -341,62 +340,34 @@ impl Segment {
     }
 
     /// The earliest event with this id. No disk is touched when the filter says no.
-    pub(crate) fn find_own(
-        &self,
-        host: &dyn Host,
-        hash: u64,
-        id: &str,
-    ) -> io::Result<Option<Offset>> {
-        enum Plan {
-            Try(Option<u32>),
-            Look(usize, u32),
-        }
-        let plan = self.inspect(|body| match &body.ids {
-            Ids::Held(ids) => Plan::Try(ids.candidates(hash).next()),
-            Ids::Filed { filter, .. } if !filter.may_hold(hash) => Plan::Try(None),
-            Ids::Filed {
-                meta_bytes,
-                own_ids,
-                ..
-            } => Plan::Look(*meta_bytes, *own_ids),
-        });
-        match plan {
-            Plan::Try(None) => Ok(None),
-            Plan::Try(Some(relative)) => match self.confirm(relative, id)? {
+    pub(crate) fn find_own(&self, hash: u64, id: &str) -> io::Result<Option<Offset>> {
+        if self.filed.get().is_none()
+            && let Some(relative) = self.inspect(|body| body.ids.candidates(hash).next())
+        {
+            return match self.confirm(relative, id)? {
                 Some(offset) => Ok(Some(offset)),
                 // Two ids with one hash, or the event is damaged.
                 None => self.find_by_walk(id),
-            },
-            Plan::Look(meta_bytes, own_ids) => {
-                match self.find_filed(host, (meta_bytes, own_ids), hash, id) {
-                    Ok(offset) => Ok(offset),
-                    Err(LookupError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
-                        Err(error)
-                    }
-                    Err(_) => {
-                        let name = self.header.index_name();
-                        tracing::warn!(name, "index file damaged or gone; the segment is read");
-                        self.find_by_walk(id)
-                    }
-                }
-            }
+            };
         }
-    }
-
-    fn find_filed(
-        &self,
-        host: &dyn Host,
-        (meta_bytes, own_ids): (usize, u32),
-        hash: u64,
-        id: &str,
-    ) -> Result<Option<Offset>, LookupError> {
-        let file = host.open(&self.header.index_name())?;
+        // Asked anew: they may have been filed between the two questions.
+        let Some(filed) = self.filed.get().filter(|filed| filed.may_hold(hash)) else {
+            return Ok(None);
+        };
         let mut found = None;
-        Blocks::new(&*file, meta_bytes, own_ids).find(hash, |relative| {
+        let looked = filed.find(hash, |relative| {
             found = self.confirm(relative, id)?;
             Ok::<_, LookupError>(found.is_some())
-        })?;
-        Ok(found)
+        });
+        match looked {
+            Ok(()) => Ok(found),
+            Err(LookupError::Io(error)) => Err(error),
+            Err(LookupError::Damaged) => {
+                let name = self.header.index_name();
+                tracing::warn!(name, "index file damaged; the segment is read instead");
+                self.find_by_walk(id)
+            }
+        }
     }
 
     /// The offset, if the event there has this id.
@@ -426,61 +397,26 @@ impl Segment {
     /// Writes the index file and lets go of the ids in memory. The segment must no longer be
     /// written.
     pub(crate) fn file_index(&self, host: &dyn Host) -> io::Result<()> {
-        let (mut meta, mut ids) = self.inspect(|body| {
-            let ids = match &body.ids {
-                Ids::Held(ids) => ids.all().to_vec(),
-                Ids::Filed { .. } => Vec::new(),
-            };
-            let meta = Meta {
-                header: self.header,
-                end_bytes: body.end_bytes,
-                next: body.next,
-                records: body.records,
-                first_ms: body.first_ms,
-                newest_ms: body.newest_ms,
-                own_ids: u32::try_from(ids.len()).unwrap_or(u32::MAX),
-                sparse: body.sparse.clone(),
-                filter: Filter::from_words(Vec::new()),
-            };
-            (meta, ids)
-        });
-        if self.inspect(|body| matches!(body.ids, Ids::Filed { .. })) {
+        if self.is_filed() {
             return Ok(());
         }
+        let mut ids = self.inspect(|body| body.ids.all().to_vec());
         ids.sort_unstable();
-        meta.filter = Filter::of(ids.iter().map(|(hash, _)| *hash));
-        index_file::write(host, &meta, &ids)?;
-        let filed = Ids::Filed {
-            meta_bytes: meta.len(),
-            own_ids: meta.own_ids,
-            file_bytes: meta.file_bytes(),
-            filter: meta.filter,
-        };
-        self.change(|body| body.ids = filed);
-        Ok(())
-    }
-
-    /// Takes the ids back into memory, so that the segment can be written on.
-    pub(crate) fn reopen(&self, host: &dyn Host) -> Result<(), LookupError> {
-        let filed = self.inspect(|body| match body.ids {
-            Ids::Held(_) => None,
-            Ids::Filed {
-                meta_bytes,
-                own_ids,
-                ..
-            } => Some((meta_bytes, own_ids)),
+        let meta = self.inspect(|body| Meta {
+            header: self.header,
+            end_bytes: body.end_bytes,
+            next: body.next,
+            records: body.records,
+            first_ms: body.first_ms,
+            newest_ms: body.newest_ms,
+            own_ids: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+            sparse: body.sparse.clone(),
+            filter: Filter::of(ids.iter().map(|(hash, _)| *hash)),
         });
-        let Some((meta_bytes, own_ids)) = filed else {
-            return Ok(());
-        };
-        let file = host.open(&self.header.index_name())?;
-        let mut sorted = Blocks::new(&*file, meta_bytes, own_ids).all()?;
-        sorted.sort_unstable_by_key(|(_, relative)| *relative);
-        let mut ids = OwnIds::default();
-        for (hash, relative) in sorted {
-            ids.insert(hash, relative);
-        }
-        self.change(|body| body.ids = Ids::Held(ids));
+        let file = index_file::write(host, &meta, &ids)?;
+        // In this order: a search finds them in one of the two at any moment.
+        self.filed.get_or_init(|| FiledIds::new(&meta, file));
+        self.change(|body| body.ids = OwnIds::default());
         Ok(())
     }
 }

@@ -40,6 +40,7 @@ struct Disk {
     faults: Faults,
     /// Operations that change something.
     operations: u64,
+    reads: u64,
     is_off: bool,
     clock_ms: u64,
     /// What programs see.
@@ -61,6 +62,7 @@ impl SimHost {
             rng: Rng::with_seed(seed),
             faults: Faults::default(),
             operations: 0,
+            reads: 0,
             is_off: false,
             clock_ms: 1_800_000_000_000,
             names: BTreeMap::new(),
@@ -79,6 +81,10 @@ impl SimHost {
 
     pub(crate) fn operations(&self) -> u64 {
         self.disk().operations
+    }
+
+    pub(crate) fn reads(&self) -> u64 {
+        self.disk().reads
     }
 
     pub(crate) fn is_off(&self) -> bool {
@@ -253,9 +259,9 @@ struct SimFile {
 
 impl ReadAt for SimFile {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        lock(&self.disk).inodes[self.inode]
-            .bytes
-            .read_at(buffer, at)
+        let mut disk = lock(&self.disk);
+        disk.reads += 1;
+        disk.inodes[self.inode].bytes.read_at(buffer, at)
     }
 }
 
