@@ -282,6 +282,24 @@ step('a matcher for everything also shows who subscribes', async () => {
   await watcher.context.close();
 });
 
+step('a token runs out: the page says so, and goes on from there with a new one', async () => {
+  const token = mint({ publish: ['*'], subscribe: ['*'] }, hub.devKey, 8);
+  const tab = await openTab('tab with a short token', { address: `${hub.admin}/#token=${token}` });
+  await inState(tab, 'open');
+  const [first, ...rest] = BEFORE;
+  const before = await hub.publish(first);
+  await inState(tab, 'refused');
+  const why = await text(tab, '#state-detail');
+  if (!/^401: .*expired/.test(why)) throw new Error(`it says: ${why}`);
+  await tab.page.waitForSelector('#expires:has-text("expired ")');
+  const after = [];
+  for (const update of rest) after.push(await hub.publish(update));
+  await tab.page.fill('#token', hub.token);
+  await tab.page.click('#sub-apply');
+  await until('all are there, once', async () => (await shown(tab)).join() === [before, ...after].join());
+  await tab.context.close();
+});
+
 step('a refused token: the page says why and stops', async () => {
   const token = mint({ publish: ['*'], subscribe: ['*'] }, 'a key that the hub does not have at all');
   const tab = await openTab('tab with a wrong token', { address: `${hub.admin}/#token=${token}` });

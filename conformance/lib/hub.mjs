@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -26,9 +26,9 @@ export const until = async (what, condition, deadline = DEADLINE_MS) => {
 
 const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** A token (HS256) with these grants, valid for an hour. */
-export const mint = (grants, key = KEY) => {
-  const claims = { mercure: grants, exp: Math.floor(Date.now() / 1000) + 3600 };
+/** A token (HS256) with these grants, valid for so many seconds. */
+export const mint = (grants, key = KEY, seconds = 3600) => {
+  const claims = { mercure: grants, exp: Math.floor(Date.now() / 1000) + seconds };
   const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(claims)}`;
   return `${signed}.${createHmac('sha256', key).update(signed).digest('base64url')}`;
 };
@@ -49,6 +49,9 @@ export class Hub {
   }
 
   get url() { return `http://127.0.0.1:${this.#ports.public}${PATH}`; }
+
+  /** The key a hub with --dev has made. */
+  get devKey() { return readFileSync(join(this.#folder, 'log', 'dev.key'), 'utf8').trim(); }
 
   get admin() { return `http://127.0.0.1:${this.#ports.admin}`; }
 

@@ -339,7 +339,9 @@ const wireForms = () => {
   });
   $('subscribe').addEventListener('submit', (event) => {
     event.preventDefault();
-    connect($('sub-after').value.trim());
+    // With the same topics, as after a new token, the stream goes on where it was.
+    const same = kept.get('topics') === $('sub-topics').value;
+    connect($('sub-after').value.trim() || (same ? stream.lastId : ''));
   });
   $('token').addEventListener('input', () => { showClaims(); showLines(); });
   $('sub-topics').addEventListener('input', showLines);
