@@ -325,3 +325,10 @@ fn from_disk_with_a_tiny_memory_window_and_small_segments() -> Outcome<()> {
         .option("--segment-bytes", "64KiB");
     run(&builder)
 }
+
+#[test]
+fn from_disk_with_more_shards_than_cores() -> Outcome<()> {
+    run(&HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .disk()
+        .option("--shards", "5"))
+}

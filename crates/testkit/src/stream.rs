@@ -198,9 +198,9 @@ impl SseStream {
     }
 }
 
-/// Takes off a `retry` line that opens the first block of a stream: a hub that sends its own
-/// `retry` at once cannot close the block (some clients would dispatch an empty event), so the first
-/// event's lines follow it. It is still reported as [`SseItem::Retry`].
+/// Takes off a `retry` line that opens the first block of a stream. A hub that sends its own
+/// `retry` at once cannot close the block (some clients would dispatch an empty event), so the
+/// first event's lines follow it. It is still reported as [`SseItem::Retry`].
 fn drop_opening_retry(event: &mut SseEvent) {
     if event
         .lines
