@@ -48,7 +48,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         set_level(loaded.settings.log_level);
         Ok(loaded)
     };
-    gush_hub::serve(loaded, Box::new(reload), Box::new(announce)).map_err(Failure::failed)
+    gush_hub::serve(loaded, &reload, Box::new(announce)).map_err(Failure::failed)
 }
 
 /// The lines on stdout. A start script that closed the pipe does not stop the hub.

@@ -146,13 +146,12 @@ async fn http1(
                 First::Nothing => return Ok(()),
                 First::Http2 => return http2(listener, transport, bytes).await,
                 First::Other => {}
-                First::Subscribe => match parse_subscribe(&bytes) {
-                    Some(request) => {
+                First::Subscribe => {
+                    // Else it is not as plain as it looked; hyper judges it.
+                    if let Some(request) = parse_subscribe(&bytes) {
                         return subscribe_fast(listener, transport, request, permit).await;
                     }
-                    // Not as plain as it looked; hyper judges it.
-                    None => {}
-                },
+                }
             },
         }
         match serve_other(listener, transport, bytes, head_timeout).await? {

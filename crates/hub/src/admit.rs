@@ -113,7 +113,7 @@ pub async fn publisher(
     if credential.place == Place::Cookie {
         check_publish_origin(policy, headers)?;
     }
-    verify(ring, Role::Publisher, &credential.token, now_unix).await
+    verify(ring, Role::Publisher, credential.token, now_unix).await
 }
 
 /// Checks the token of a subscriber; `None` for an anonymous one.
@@ -141,7 +141,7 @@ pub async fn subscriber(
         .map_err(|error| Rejection::unauthorized(error.to_string()))?;
     match found {
         Some(credential) => {
-            verify(ring, Role::Subscriber, &credential.token, now_unix).await.map(Some)
+            verify(ring, Role::Subscriber, credential.token, now_unix).await.map(Some)
         }
         None if anonymous => Ok(None),
         None => Err(Rejection::unauthorized(NO_TOKEN)),
@@ -155,12 +155,12 @@ pub async fn subscriber(
 /// 403 that names the first topic its token does not open.
 pub fn topics<'a>(
     claims: &Claims,
-    topics: impl Iterator<Item = &'a str> + Clone,
+    mut topics: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(), Rejection> {
     if claims.may_publish(topics.clone()) {
         return Ok(());
     }
-    let refused = topics.clone().find(|topic| !claims.may_publish(std::iter::once(*topic)));
+    let refused = topics.find(|topic| !claims.may_publish(std::iter::once(*topic)));
     Err(Rejection::forbidden(match refused {
         Some(topic) => {
             let shown: String = topic.chars().take(200).collect();

@@ -229,13 +229,12 @@ fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answ
 }
 
 fn document(document: subscriptions::Document) -> Answer {
-    let mut answer = match document.json {
-        Some(json) => typed(StatusCode::OK, "application/ld+json", json),
-        None => {
-            let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
-            *answer.status_mut() = StatusCode::NOT_MODIFIED;
-            answer
-        }
+    let mut answer = if let Some(json) = document.json {
+        typed(StatusCode::OK, "application/ld+json", json)
+    } else {
+        let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        answer
     };
     if let Ok(tag) = HeaderValue::from_str(&document.last_id) {
         answer.headers_mut().insert(ETAG, tag);

@@ -24,7 +24,7 @@ pub struct DevInfo {
 /// How long the token is good.
 const TOKEN_SECONDS: u64 = 24 * 60 * 60;
 
-/// Fills in what `--dev` stands for: a key where none is set, anonymous and subscriptions on.
+/// Fills in what `--dev` stands for and `Settings::load` cannot: a key where none is set.
 ///
 /// # Errors
 ///
@@ -41,8 +41,6 @@ pub fn apply(settings: &mut Settings, now_unix: u64) -> Result<DevInfo, ServeErr
         settings.subscriber_key = settings.publisher_key.clone();
         settings.subscriber_alg = settings.publisher_alg.clone();
     }
-    settings.anonymous = true;
-    settings.subscriptions = true;
     let claims = json!({
         "mercure": { "publish": ["*"], "subscribe": ["*"] },
         "exp": now_unix + TOKEN_SECONDS,
@@ -81,5 +79,5 @@ fn random_key() -> Result<String, ServeError> {
     let mut bytes = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| ServeError::new("--dev: the system has no randomness for a key"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes))
 }

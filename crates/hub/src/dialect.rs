@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::admit::Rejection;
 use crate::form::{Pair, percent_encode_path_segment};
 use crate::presence::Present;
+use crate::replay::Gap;
 use crate::topic::{Matcher, check_topic};
 
 /// Where the hub lives.
@@ -181,10 +182,11 @@ pub fn gap_unknown(requested: &str, is_trimmed: bool, last_id: Option<&str>) -> 
     format!("event: {GAP_EVENT}\n{id}data: {data}\n\n")
 }
 
-/// The gap event for events that went away between the cursor and now.
+/// The gap event for stored events that a subscriber needed and that are gone.
 #[must_use]
-pub fn gap_lost(lost: u64) -> String {
-    let data = json!({ "reason": "lost", "events": lost });
+pub fn gap_lost(gap: Gap) -> String {
+    let reason = if gap.is_trimmed { "trimmed" } else { "damaged" };
+    let data = json!({ "reason": reason, "events": gap.until.since(gap.from) });
     format!("event: {GAP_EVENT}\ndata: {data}\n\n")
 }
 

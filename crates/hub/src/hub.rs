@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::metrics::{Metrics, Readings};
 use crate::policy::PolicyCell;
 use crate::presence::Presence;
+use crate::replay::Replayer;
 use crate::shard::{Command, Inbox, NewSubscriber};
 use crate::window::Window;
 
@@ -31,6 +32,7 @@ pub struct Hub {
     pub clock: Clock,
     /// Open connections.
     pub gate: ConnectionGate,
+    pub(crate) replayer: Arc<Replayer>,
     next_shard: AtomicUsize,
     draining: AtomicBool,
 }
@@ -44,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     pub(crate) presence: Arc<Presence>,
     pub(crate) clock: Clock,
+    pub(crate) replayer: Arc<Replayer>,
     pub(crate) connections_max: usize,
 }
 
@@ -57,6 +60,7 @@ impl Hub {
             metrics: parts.metrics,
             presence: parts.presence,
             clock: parts.clock,
+            replayer: parts.replayer,
             gate: ConnectionGate::new(parts.connections_max),
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

@@ -130,6 +130,11 @@ impl OptionSpec {
         Ok(())
     }
 
+    /// Sets the value of `to` to that of `from`.
+    pub fn copy(&self, from: &Settings, to: &mut Settings) {
+        (self.set)(to, (self.get)(from));
+    }
+
     /// The value in `settings` as a user would write it; empty = not set. Secrets come out in
     /// clear.
     pub fn show(&self, settings: &Settings) -> String {

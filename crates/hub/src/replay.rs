@@ -46,15 +46,61 @@ pub struct Chunk {
     pub(crate) marks: Vec<(Offset, usize)>,
     /// Where the next read goes on.
     pub(crate) next: Offset,
-    /// Events of the stretch that are gone.
-    pub(crate) lost: u64,
+    /// The events before the first one of this stretch that are gone, if any are.
+    pub(crate) gap: Option<Gap>,
     pub(crate) failed: bool,
+}
+
+/// Events that a subscriber needed and that are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first one.
+    pub from: Offset,
+    /// The offset after the last one.
+    pub until: Offset,
+    /// Dropped by retention; else their records are damaged.
+    pub is_trimmed: bool,
+}
+
+/// Damaged stretches of the log that replays have come upon.
+///
+/// Kept so that a subscriber can be told at its next request: a plain one cannot be told on a
+/// stream that is already open.
+#[derive(Debug, Default)]
+pub(crate) struct Damage(Mutex<Vec<Gap>>);
+
+/// Most stretches remembered; what more are met closes streams without being announced.
+const DAMAGE_MAX: usize = 1024;
+
+impl Damage {
+    /// The last damaged stretch that ends behind `start`, if there is any.
+    pub(crate) fn last_after(&self, start: Offset) -> Option<Gap> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter(|gap| gap.until > start).max_by_key(|gap| gap.until).copied()
+    }
+
+    fn remember(&self, gap: Gap, first: Offset) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|gap| gap.until > first);
+        if known.contains(&gap) || known.len() == DAMAGE_MAX {
+            return;
+        }
+        known.push(gap);
+        drop(known);
+        tracing::warn!(
+            from = gap.from.as_u64(),
+            until = gap.until.as_u64(),
+            "stored events are damaged and lost; subscribers that need them are told"
+        );
+    }
 }
 
 /// The helper threads and their requests: at most one request per subscriber.
 #[derive(Debug)]
 pub(crate) struct Replayer {
     shared: Arc<Shared>,
+    /// What was found damaged so far.
+    pub(crate) damage: Arc<Damage>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -74,16 +120,18 @@ impl Replayer {
     /// Starts the helper threads.
     pub(crate) fn start(log: &Arc<dyn Log>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
+        let damage = Arc::new(Damage::default());
         let mut threads = Vec::new();
         for number in 0..THREADS {
             let log = Arc::clone(log);
             let shared = Arc::clone(&shared);
+            let damage = Arc::clone(&damage);
             let thread = std::thread::Builder::new()
                 .name(format!("replay-{number}"))
-                .spawn(move || serve(&*log, &shared))?;
+                .spawn(move || serve(&*log, &shared, &damage))?;
             threads.push(thread);
         }
-        Ok(Self { shared, threads: Mutex::new(threads) })
+        Ok(Self { shared, damage, threads: Mutex::new(threads) })
     }
 
     /// Queues a request; the answer is a [`Command::Chunk`].
@@ -106,7 +154,7 @@ impl Replayer {
     }
 }
 
-fn serve(log: &dyn Log, shared: &Shared) {
+fn serve(log: &dyn Log, shared: &Shared, damage: &Damage) {
     loop {
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let request = loop {
@@ -119,28 +167,49 @@ fn serve(log: &dyn Log, shared: &Shared) {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
-        let chunk = read(log, &request);
+        let chunk = read(log, &request, damage);
         request.inbox.send(Command::Chunk(Box::new(chunk)));
     }
 }
 
-fn read(log: &dyn Log, request: &Request) -> Chunk {
+/// Reads until the chunk is full, a limit, the head or the next gap. A gap is only reported at the
+/// start of a chunk, so that everything before it is delivered first.
+fn read(log: &dyn Log, request: &Request, damage: &Damage) -> Chunk {
     let mut bytes = Vec::new();
     let mut marks = Vec::new();
+    let mut expected = request.from;
+    let mut first_found = None;
     let limit = ReadLimit { events_max: SCAN_EVENTS_MAX, bytes_max: SCAN_BYTES_MAX };
     let end = log.read(request.from, limit, &mut |record| {
+        let offset = record.offset();
+        if offset > expected && expected > request.from {
+            return Flow::StopBefore;
+        }
+        first_found.get_or_insert(offset);
+        expected = offset.plus(1);
         if request.selection.wants(record.topics.iter(), record.is_private) {
             append_framed(&record, request.framing, &mut bytes);
-            marks.push((record.offset(), bytes.len()));
+            marks.push((offset, bytes.len()));
         }
         if bytes.len() >= CHUNK_BYTES { Flow::Stop } else { Flow::Continue }
     });
-    let (next, lost, failed) = match end {
-        Ok(end) => (end.next, end.lost, false),
+    let (next, gap_until, failed) = match end {
+        // What is missing at the end is the next chunk's gap, unless this one has nothing else.
+        Ok(end) if first_found.is_none() => (end.next, end.next, false),
+        Ok(_) => (expected, first_found.unwrap_or(request.from), false),
         Err(error) => {
             tracing::error!(%error, "replay failed; the subscriber is closed and can resume");
-            (request.from, 0, true)
+            (request.from, request.from, true)
         }
     };
-    Chunk { key: request.key, bytes: bytes.into(), marks, next, lost, failed }
+    let gap = (gap_until > request.from).then(|| {
+        let first = log.bounds().first;
+        let is_trimmed = gap_until <= first;
+        let gap = Gap { from: request.from, until: gap_until, is_trimmed };
+        if !is_trimmed {
+            damage.remember(gap, first);
+        }
+        gap
+    });
+    Chunk { key: request.key, bytes: bytes.into(), marks, next, gap, failed }
 }

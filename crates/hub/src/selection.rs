@@ -1,9 +1,11 @@
 //! What one subscriber wants and may read.
 
+use gush_log::Offset;
+
 use crate::topic::Matcher;
 
 /// The matchers of a subscriber and the grants of its token. Checked at admission, never changed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// What it asked for: at least one, in the order given.
     pub matchers: Box<[Matcher]>,
@@ -11,6 +13,8 @@ pub struct Selection {
     pub grants: Box<[Matcher]>,
     /// Whether it asked for the in-band gap event.
     pub wants_gap: bool,
+    /// Damage of the log before this offset was announced in the answer's head.
+    pub told_until: Option<Offset>,
 }
 
 impl Selection {

@@ -21,6 +21,7 @@ use crate::error::ServeError;
 use crate::hub::{Hub, Parts};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::options::OPTIONS;
 use crate::policy::{Policy, PolicyCell};
 use crate::presence::Presence;
 use crate::replay::Replayer;
@@ -31,7 +32,7 @@ use crate::tls::TlsCell;
 use crate::window::Window;
 
 /// Loads the settings again, from the same sources as at the start.
-pub type Reload = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
+pub type Reload = dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync;
 
 /// What a hub that has started tells.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ const TLS_LOOK: Duration = Duration::from_secs(10);
 /// failing at the end.
 pub fn serve(
     loaded: Loaded,
-    reload: Reload,
+    reload: &Reload,
     ready: Box<dyn FnOnce(&Started) + Send>,
 ) -> Result<(), ServeError> {
     let clock = Clock::real();
@@ -80,7 +81,7 @@ pub fn serve(
     let log = store::open(&policy.settings)?;
     tracing::info!(log = %log.describe(), "log open");
     let running = Running::start(log, policy, clock, descriptors)?;
-    let result = runtime.block_on(running.run(&reload, dev, ready));
+    let result = runtime.block_on(running.run(reload, dev, ready));
     let closed = running.hub.log.close();
     runtime.shutdown_timeout(Duration::from_secs(1));
     result?;
@@ -106,7 +107,6 @@ fn runtime() -> Result<Runtime, ServeError> {
 /// A hub and the threads behind it.
 struct Running {
     hub: Arc<Hub>,
-    replayer: Arc<Replayer>,
     shards: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -146,8 +146,8 @@ impl Running {
         });
         let mut shards = Vec::with_capacity(count);
         for (number, (seat, counters)) in seats.into_iter().zip(&metrics.shards).enumerate() {
-            let shard = Shard::start(number, seat, Arc::clone(&shared), Arc::clone(counters));
-            shards.push(shard.map_err(failed)?);
+            let thread = Shard::start(number, seat, Arc::clone(&shared), Arc::clone(counters));
+            shards.push(thread.map_err(failed)?);
         }
         let parts = Parts {
             log,
@@ -157,11 +157,11 @@ impl Running {
             metrics,
             presence,
             clock,
+            replayer,
             connections_max,
         };
         Ok(Self {
             hub: Arc::new(Hub::new(parts)),
-            replayer,
             shards: std::sync::Mutex::new(shards),
         })
     }
@@ -175,6 +175,7 @@ impl Running {
         let hub = &self.hub;
         let policy = hub.policy.load_full();
         let settings = &policy.settings;
+        watch_keys(&policy, hub.now_unix());
         let tls = match (&settings.tls_cert, &settings.tls_key) {
             (Some(cert), Some(key)) => Some(Arc::new(TlsCell::load(cert, key)?)),
             _ => None,
@@ -212,10 +213,16 @@ impl Running {
         let shards = std::mem::take(
             &mut *self.shards.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         );
-        drain::drain(hub, shards, &stop).await;
+        tokio::select! {
+            () = drain::drain(hub, shards, &stop) => {}
+            // Somebody at a terminal does not want to wait: what was accepted is synced all the same.
+            () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => {
+                tracing::warn!("second signal: the drain is cut short");
+            }
+        }
         leavings.abort();
         hub.presence.publish_left();
-        self.replayer.stop();
+        hub.replayer.stop();
         Ok(())
     }
 
@@ -252,11 +259,16 @@ impl Running {
         let outcome = reload().map_err(|error| error.to_string()).and_then(|loaded| {
             let mut settings = loaded.settings;
             if settings.dev {
+                // Made at the start; tokens signed with it stay good.
+                settings.publisher_key =
+                    settings.publisher_key.or_else(|| old.settings.publisher_key.clone());
                 dev::apply(&mut settings, self.hub.now_unix()).map_err(|error| error.to_string())?;
             }
             let (changed, fixed) = reload_changes(&old.settings, &settings);
+            keep_fixed(&fixed, &old.settings, &mut settings);
             let policy = Policy::new(settings).map_err(|error| error.to_string())?;
             self.hub.policy.store(policy);
+            watch_keys(&self.hub.policy.load_full(), self.hub.now_unix());
             Ok((changed, fixed))
         });
         match outcome {
@@ -271,6 +283,31 @@ impl Running {
             }
         }
     }
+}
+
+/// What needs a restart keeps the value it has, also for the next reload's comparison.
+fn keep_fixed(fixed: &[&str], old: &Settings, new: &mut Settings) {
+    for option in OPTIONS.iter().filter(|option| fixed.contains(&option.key)) {
+        option.copy(old, new);
+    }
+}
+
+/// Says what is weak about the keys, and fetches key sets before the first token needs them.
+fn watch_keys(policy: &Arc<Policy>, now_unix: u64) {
+    for ring in [&policy.publisher, &policy.subscriber].into_iter().flatten() {
+        if let Some(warning) = ring.warning() {
+            tracing::warn!("{warning}");
+        }
+    }
+    let policy = Arc::clone(policy);
+    tokio::spawn(async move {
+        for ring in [&policy.publisher, &policy.subscriber].into_iter().flatten() {
+            ring.prefetch(now_unix).await;
+            if let Some(trouble) = ring.trouble() {
+                tracing::warn!("{trouble}");
+            }
+        }
+    });
 }
 
 fn reload_tls(tls: Option<&TlsCell>) {

@@ -31,7 +31,7 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Log>, ServeError> {
                 retention_events: settings.retention_events,
                 ..DiskConfig::default()
             };
-            let (log, recovery) = DiskLog::open(directory, config).map_err(refused)?;
+            let (log, recovery) = DiskLog::open(directory, config).map_err(|error| refused(&error))?;
             let is_whole = recovery.cut.is_none() && recovery.damaged_count == 0;
             if is_whole {
                 tracing::info!("{recovery}");
@@ -43,6 +43,6 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Log>, ServeError> {
     }
 }
 
-fn refused(error: OpenError) -> ServeError {
-    ServeError::setting("--log", &error)
+fn refused(error: &OpenError) -> ServeError {
+    ServeError::setting("--log", error)
 }

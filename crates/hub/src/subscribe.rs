@@ -76,12 +76,14 @@ pub async fn admit(
     let texts = policy.settings.subscriptions && !is_head;
     let texts: Option<Vec<String>> =
         texts.then(|| matchers.iter().map(|matcher| matcher.text().to_owned()).collect());
-    let selection = Arc::new(Selection {
+    let mut selection = Selection {
         matchers: matchers.into(),
         grants: grants.into(),
         wants_gap,
-    });
-    let found = locate(hub, &selection, cursor).await;
+        told_until: None,
+    };
+    let found = locate(hub, &mut selection, cursor).await;
+    let selection = Arc::new(selection);
     let mut first = b":\n".to_vec();
     first.extend(dialect::retry_line(policy.settings.retry).unwrap_or_default());
     if let Some(gap) = found.gap.filter(|_| wants_gap) {
@@ -111,12 +113,15 @@ struct Found {
     gap: Option<String>,
 }
 
-async fn locate(hub: &Hub, selection: &Arc<Selection>, cursor: Cursor) -> Found {
+async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
     let bounds = hub.log.bounds();
     let (id, located) = match cursor {
         Cursor::Now => return Found { start: bounds.next, answer_id: None, gap: None },
         Cursor::Earliest => {
             let answer_id = Some(EARLIEST.to_owned());
+            // "Everything stored": what is known to be damaged is not.
+            let damaged = hub.replayer.damage.last_after(bounds.first);
+            selection.told_until = damaged.map(|gap| gap.until);
             return Found { start: bounds.first, answer_id, gap: None };
         }
         Cursor::After(id) => {
@@ -130,7 +135,16 @@ async fn locate(hub: &Hub, selection: &Arc<Selection>, cursor: Cursor) -> Found 
         Located::Search => search(hub, &id).await,
     };
     if let Some(start) = after {
-        return Found { start, answer_id: Some(id), gap: None };
+        let Some(damaged) = hub.replayer.damage.last_after(start).filter(|_| !selection.wants_gap)
+        else {
+            return Found { start, answer_id: Some(id), gap: None };
+        };
+        // Another id than the one asked for is the protocol's signal of loss: here that of the
+        // last lost event.
+        selection.told_until = Some(damaged.until);
+        let offset = Offset::from_u64(damaged.until.as_u64() - 1);
+        let lost = Position { epoch: bounds.epoch, offset };
+        return Found { start, answer_id: Some(lost.to_string()), gap: None };
     }
     let is_trimmed = Position::parse(&id).is_some_and(|position| {
         position.epoch <= bounds.epoch && position.offset < bounds.first
@@ -156,7 +170,7 @@ async fn search(hub: &Hub, id: &str) -> Option<Offset> {
 }
 
 /// The newest stored id that this subscriber may read.
-async fn last_readable(hub: &Hub, selection: &Arc<Selection>) -> Option<String> {
+async fn last_readable(hub: &Hub, selection: &Selection) -> Option<String> {
     let scan_max = usize::try_from(READABLE_SCAN_MAX).expect("ten thousand fits");
     let in_window = hub.window.newest(scan_max, |entry| {
         selection.wants(entry.topics.iter().map(AsRef::as_ref), entry.is_private)
@@ -173,7 +187,7 @@ async fn last_readable(hub: &Hub, selection: &Arc<Selection>) -> Option<String> 
         return None;
     }
     let log = Arc::clone(&hub.log);
-    let selection = Arc::clone(selection);
+    let selection = selection.clone();
     tokio::task::spawn_blocking(move || newest_between(&*log, &selection, from, unseen))
         .await
         .ok()

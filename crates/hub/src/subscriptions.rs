@@ -80,7 +80,7 @@ fn write(hub: &Hub, rest: &str, uri: &str, last_id: &str) -> Result<String, Reje
     let spaced = decode(topic, Plus::Space)?;
     let is_topic = |matcher: &String| *matcher == literal || *matcher == spaced;
     let Some(subscriber) = subscriber else {
-        let some = hub.presence.list().into_iter().flat_map(|present| {
+        let some = hub.presence.list().into_iter().filter_map(|present| {
             let matcher = present.matchers.iter().find(|matcher| is_topic(matcher)).cloned();
             matcher.map(|matcher| (present, matcher))
         });

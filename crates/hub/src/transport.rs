@@ -330,7 +330,7 @@ mod tests {
         for (bytes, expected) in table {
             assert_eq!(look(bytes), expected, "{}", String::from_utf8_lossy(bytes));
         }
-        let long = [SUBSCRIBE_BEGIN, &[b'a'; HEAD_BYTES_MAX]].concat();
+        let long = [SUBSCRIBE_BEGIN, &vec![b'a'; HEAD_BYTES_MAX]].concat();
         assert_eq!(look(&long), Look::Other);
     }
 }

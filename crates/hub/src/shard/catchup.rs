@@ -12,7 +12,7 @@ use super::{SLICE_VISITS, Shard};
 use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::Frame;
-use crate::replay::{Chunk, Request};
+use crate::replay::{Chunk, Gap, Request};
 use crate::socket::WRITE_FRAMES_MAX;
 use crate::window::Entry;
 
@@ -139,7 +139,9 @@ impl Shard {
             self.close(key.index, CloseReason::InternalError);
             return;
         }
-        if chunk.lost > 0 && !self.tell_gap(key, chunk) {
+        if let Some(gap) = chunk.gap
+            && !self.tell_gap(key, gap)
+        {
             return;
         }
         let frame = Frame::of_framed(chunk.bytes.clone());
@@ -151,14 +153,17 @@ impl Shard {
 
     /// Events the subscriber needed are gone: it hears of it, or is closed so that the next
     /// answer's header tells. `false` when it is gone.
-    fn tell_gap(&mut self, key: SubscriberKey, chunk: &Chunk) -> bool {
-        self.metrics.gaps.add(1);
+    fn tell_gap(&mut self, key: SubscriberKey, gap: Gap) -> bool {
         let Some(subscriber) = self.subscribers.of_key(key) else { return false };
+        if subscriber.at_border() && subscriber.selection.told_until >= Some(gap.until) {
+            return true;
+        }
+        self.metrics.gaps.add(1);
         if !subscriber.selection.wants_gap || !subscriber.at_border() {
             self.close(key.index, CloseReason::Gap);
             return false;
         }
-        let notice = Frame::of_text(dialect::gap_lost(chunk.lost).as_bytes());
+        let notice = Frame::of_text(dialect::gap_lost(gap).as_bytes());
         let length = notice.framed(subscriber.sink.framing()).len();
         match subscriber.sink.write(&[&notice], 0) {
             Ok(taken) if taken == length => true,

@@ -151,7 +151,7 @@ impl Shard {
         metrics: Arc<ShardMetrics>,
     ) -> io::Result<JoinHandle<()>> {
         let now = shared.clock.tick();
-        let shard = Self {
+        let owned = Self {
             poll: seat.poll,
             inbox: seat.inbox,
             head: shared.window.next(),
@@ -171,7 +171,7 @@ impl Shard {
             commands: Vec::new(),
             spare_matched: Vec::new(),
         };
-        std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || shard.run())
+        std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || owned.run())
     }
 
     fn run(mut self) {
