@@ -319,19 +319,25 @@ impl Log for DiskLog {
                 break;
             }
             let epoch = segment.header.epoch;
+            let lost_before = reading.end.lost;
             segment
                 .walk(reading.end.next, next, &mut |raw| {
                     reading.take(raw.bytes, raw.with_epoch(epoch))
                 })
                 .map_err(|error| self.read_error(&error))?;
+            if !reading.is_done {
+                // What should have been here and was not is damaged.
+                reading.skip_to(
+                    rest.get(index + 1)
+                        .map_or(next, |after| after.header.base.min(next)),
+                );
+            }
+            if reading.end.lost > lost_before {
+                segment.tell_damage(reading.end.lost - lost_before);
+            }
             if reading.is_done {
                 break;
             }
-            // What should have been here and was not is damaged.
-            reading.skip_to(
-                rest.get(index + 1)
-                    .map_or(next, |after| after.header.base.min(next)),
-            );
         }
         Ok(reading.end)
     }

@@ -1,6 +1,36 @@
 //! The event log of gush: every event is appended once, gets a position, and is read from there.
 //!
 //! The crate knows nothing of HTTP and nothing of subscribers.
+//!
+//! ```
+//! use gush_log::{DiskConfig, DiskLog, Draft, Flow, Located, Log, ReadLimit};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! let (log, recovery) = DiskLog::open(dir.path(), DiskConfig::default())?;
+//! println!("{recovery}");
+//!
+//! let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+//! let draft = Draft {
+//!     topics: ["https://example.com/orders/7".into()].into(),
+//!     is_private: false,
+//!     id: None,
+//!     kind: None,
+//!     retry_ms: None,
+//!     data: "paid".into(),
+//! };
+//! log.append(draft, Box::new(move |outcome| drop(sender.send(outcome))));
+//! let appended = receiver.recv()??;
+//!
+//! // A subscriber that has seen it goes on behind it.
+//! let Located::After(from) = log.locate(&appended.id) else { panic!("it was just stored") };
+//! let limit = ReadLimit { events_max: 100, bytes_max: 1 << 20 };
+//! let end = log.read(from, limit, &mut |_| Flow::Continue)?;
+//! assert_eq!(end.next, log.bounds().next);
+//! log.close()?;
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

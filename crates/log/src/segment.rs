@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::hash::hash_id;
@@ -106,6 +107,8 @@ pub(crate) struct Segment {
     /// segment.
     filed: OnceLock<FiledIds>,
     body: RwLock<Body>,
+    /// The operator was told that reading this segment came upon damage.
+    damage_told: AtomicBool,
 }
 
 /// What is visible of a segment. Changed by the committer only.
@@ -242,6 +245,14 @@ impl Segment {
         Ok(Self::with_body(header, file, Body::empty(header.base)))
     }
 
+    /// Tells the operator, once per segment, that reading it came upon damage.
+    pub(crate) fn tell_damage(&self, lost: u64) {
+        if !self.damage_told.swap(true, Ordering::Relaxed) {
+            let name = self.header.file_name();
+            tracing::warn!(name, lost, "a segment is damaged: stored events are lost");
+        }
+    }
+
     /// A segment whose ids are in `body`.
     pub(crate) const fn with_body(header: Header, file: Arc<dyn LogFile>, body: Body) -> Self {
         Self {
@@ -249,6 +260,7 @@ impl Segment {
             file,
             filed: OnceLock::new(),
             body: RwLock::new(body),
+            damage_told: AtomicBool::new(false),
         }
     }
 
@@ -264,6 +276,7 @@ impl Segment {
             file,
             filed: OnceLock::from(filed),
             body: RwLock::new(body),
+            damage_told: AtomicBool::new(false),
         }
     }
 

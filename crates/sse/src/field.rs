@@ -25,7 +25,8 @@ impl EventId {
     /// # Source
     ///
     /// WHATWG HTML, "Server-sent events": NUL in an id is ignored by readers, CR and LF end it.
-    /// The Mercure protocol keeps ids that begin with `#` for itself and gives `earliest` a meaning.
+    /// The Mercure protocol keeps ids that begin with `#` for itself and gives `earliest` a
+    /// meaning.
     ///
     /// ```
     /// use gush_sse::{EventId, FieldError};
