@@ -217,3 +217,26 @@ fn subscription_events_of_drained_streams_are_kept() -> Outcome<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_window() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.disk();
+    let mut hub = builder.option("--drain-window", "10m").start()?;
+    let id = hub.publish(&[("topic", TOPIC), ("data", "kept")])?;
+    let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
+    hub.sigterm()?;
+    eventually("readyz 503", PATIENCE, || {
+        Ok((hub.get("/readyz")?.status() == 503).then_some(()))
+    })?;
+    hub.sigterm()?;
+    hub.wait_exit(PATIENCE)?;
+    stream.read_to_end(PATIENCE)?;
+    let hub = hub.builder().start()?;
+    let mut stream = hub.resume(&[("topic", TOPIC)], "earliest")?;
+    let event = stream.expect_data("kept")?;
+    if event.id.as_ref() == Some(&id) {
+        Ok(())
+    } else {
+        Failure::mismatch("id", id, format!("{event:?}"))
+    }
+}
