@@ -81,7 +81,8 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
 
 /// Over the connection limit: told so at once, without a task.
 fn refuse(hub: &Hub, stream: &TcpStream) {
-    hub.metrics.rejected_with(http::StatusCode::SERVICE_UNAVAILABLE);
+    hub.metrics
+        .rejected_with(http::StatusCode::SERVICE_UNAVAILABLE);
     let wait = fastrand::u32(1..=10);
     let text = "the hub has no connection to spare";
     let answer = format!(
@@ -181,7 +182,11 @@ async fn read_first(transport: &mut Transport, bytes: &mut BytesMut) -> io::Resu
         }
         bytes.reserve(1024);
         if transport.read_buf(bytes).await? == 0 {
-            return Ok(if bytes.is_empty() { First::Nothing } else { First::Other });
+            return Ok(if bytes.is_empty() {
+                First::Nothing
+            } else {
+                First::Other
+            });
         }
     }
 }
@@ -216,7 +221,11 @@ fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
     if has_body || hosts > 1 || (is_http11 && hosts == 0) {
         return None;
     }
-    Some(PlainSubscribe { headers, query, is_http11 })
+    Some(PlainSubscribe {
+        headers,
+        query,
+        is_http11,
+    })
 }
 
 /// Admits, answers and hands over: the task ends here, the socket goes on.
@@ -235,7 +244,11 @@ async fn subscribe_fast(
         Ok(admission) => admission,
         Err(rejection) => return reject(hub, transport, &request.headers, &rejection).await,
     };
-    let framing = if request.is_http11 { Framing::Chunked } else { Framing::Raw };
+    let framing = if request.is_http11 {
+        Framing::Chunked
+    } else {
+        Framing::Raw
+    };
     let mut bytes = answer::stream_head(hub, &request.headers, &admission, request.is_http11);
     bytes.extend_from_slice(Frame::of_text(&admission.first).framed(framing));
     // A fresh socket takes these few hundred bytes at once; the timeout is for the one that cannot.
@@ -341,9 +354,7 @@ async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> En
     let service = service_fn(move |request: Request<Incoming>| {
         let hub = Arc::clone(&listener.hub);
         let door = listener.door;
-        async move {
-            Ok::<_, std::convert::Infallible>(answer::answer(&hub, door, request).await)
-        }
+        async move { Ok::<_, std::convert::Infallible>(answer::answer(&hub, door, request).await) }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

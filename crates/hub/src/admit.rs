@@ -27,17 +27,29 @@ pub struct Rejection {
 impl Rejection {
     /// The request itself is wrong; a retry does not help.
     pub fn bad_request(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, text: text.into(), retry_after: None }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            text: text.into(),
+            retry_after: None,
+        }
     }
 
     /// No usable token.
     pub fn unauthorized(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::UNAUTHORIZED, text: text.into(), retry_after: None }
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            text: text.into(),
+            retry_after: None,
+        }
     }
 
     /// A good token that does not open this.
     pub fn forbidden(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::FORBIDDEN, text: text.into(), retry_after: None }
+        Self {
+            status: StatusCode::FORBIDDEN,
+            text: text.into(),
+            retry_after: None,
+        }
     }
 
     /// Not now; later it works.
@@ -65,7 +77,10 @@ impl ConnectionGate {
     /// At most `max` connections.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { open: Arc::default(), max }
+        Self {
+            open: Arc::default(),
+            max,
+        }
     }
 
     /// A permit, or `None` at the limit.
@@ -140,9 +155,9 @@ pub async fn subscriber(
     let found = credentials::find(headers, query, &policy.settings.cookie_name)
         .map_err(|error| Rejection::unauthorized(error.to_string()))?;
     match found {
-        Some(credential) => {
-            verify(ring, Role::Subscriber, credential.token, now_unix).await.map(Some)
-        }
+        Some(credential) => verify(ring, Role::Subscriber, credential.token, now_unix)
+            .await
+            .map(Some),
         None if anonymous => Ok(None),
         None => Err(Rejection::unauthorized(NO_TOKEN)),
     }

@@ -63,7 +63,10 @@ impl Drop for Busy {
 
 impl AnswerBody {
     fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: BodyKind::Whole(Full::new(bytes.into())), busy: None }
+        Self {
+            kind: BodyKind::Whole(Full::new(bytes.into())),
+            busy: None,
+        }
     }
 
     /// Keeps the connection marked as busy until this body is gone.
@@ -110,7 +113,11 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
     // hyper takes a request without Host; HTTP/1.1 does not (RFC 9112, 3.2).
     if parts.version == Version::HTTP_11 && headers.get_all(http::header::HOST).iter().count() != 1
     {
-        return rejected(hub, headers, &Rejection::bad_request("exactly one Host header is needed"));
+        return rejected(
+            hub,
+            headers,
+            &Rejection::bad_request("exactly one Host header is needed"),
+        );
     }
     let outcome = match route(&parts.method, path, door) {
         Route::Subscribe { is_head } => {
@@ -119,9 +126,9 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
         Route::Publish => publish::publish(hub, headers, query.unwrap_or(""), body)
             .await
             .map(|id| text(StatusCode::OK, id)),
-        Route::Subscriptions { rest } => {
-            subscriptions::answer(hub, headers, rest, query).await.map(document)
-        }
+        Route::Subscriptions { rest } => subscriptions::answer(hub, headers, rest, query)
+            .await
+            .map(document),
         Route::Options { allow } => Ok(options(hub, headers, allow)),
         Route::Health => Ok(health(hub, door)),
         Route::Ready => Ok(ready(hub)),
@@ -136,7 +143,9 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
         )),
         Route::MethodNotAllowed { allow } => {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            answer
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(allow));
             Ok(answer)
         }
         Route::NotFound => Ok(text(StatusCode::NOT_FOUND, "not found")),
@@ -168,17 +177,27 @@ pub fn draining(hub: &Hub, headers: &HeaderMap) -> Answer {
         .get(http::header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|accept| accept.contains("text/event-stream"));
-    let retry = hub.policy.load().settings.retry.max(Duration::from_millis(1));
+    let retry = hub
+        .policy
+        .load()
+        .settings
+        .retry
+        .max(Duration::from_millis(1));
     if wants_stream {
         let line = dialect::retry_line(retry).unwrap_or_default();
         let mut answer = typed(StatusCode::OK, "text/event-stream", line);
-        answer
-            .headers_mut()
-            .insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+        answer.headers_mut().insert(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-store, no-transform"),
+        );
         return finished(hub, headers, answer);
     }
     let jittered = Duration::from_secs(1 + fastrand::u64(0..=retry.as_secs().max(1) * 2));
-    rejected(hub, headers, &Rejection::unavailable("the hub is shutting down", jittered))
+    rejected(
+        hub,
+        headers,
+        &Rejection::unavailable("the hub is shutting down", jittered),
+    )
 }
 
 /// Adds what every answer carries: CORS, and the headers that keep browsers strict.
@@ -199,9 +218,10 @@ fn secure(mut answer: Answer) -> Answer {
         ("content-security-policy", "default-src 'self'"),
     ];
     for (name, value) in SECURITY {
-        answer
-            .headers_mut()
-            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        answer.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     answer
 }
@@ -209,7 +229,9 @@ fn secure(mut answer: Answer) -> Answer {
 fn options(hub: &Hub, headers: &HeaderMap, allow: &'static str) -> Answer {
     let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
     let policy = hub.policy.load();
     for (name, value) in origin::cors_headers(&policy.cors, headers, true) {
         answer.headers_mut().append(name, value);
@@ -224,7 +246,9 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(AnswerBody::whole(body));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
 }
 
@@ -239,14 +263,20 @@ fn document(document: subscriptions::Document) -> Answer {
     if let Ok(tag) = HeaderValue::from_str(&document.last_id) {
         answer.headers_mut().insert(ETAG, tag);
     }
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     answer
 }
 
 /// The log's place and its last failure are for the operator: only the admin listener tells.
 fn health(hub: &Hub, door: Door) -> Answer {
     let writable = hub.log.writable();
-    let log = if writable.is_ok() { "writable" } else { "not writable" };
+    let log = if writable.is_ok() {
+        "writable"
+    } else {
+        "not writable"
+    };
     let mut body = serde_json::json!({ "status": "ok", "log": log });
     if door == Door::Admin {
         body["engine"] = hub.log.describe().into();
@@ -276,8 +306,10 @@ fn ready(hub: &Hub) -> Answer {
 /// The headers of a stream's answer in sending order; framing headers are the transport's.
 #[must_use]
 pub fn stream_headers(admission: &Admission) -> Vec<(&'static str, String)> {
-    let mut headers: Vec<_> =
-        STREAM_HEADERS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let mut headers: Vec<_> = STREAM_HEADERS
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect();
     if let Some(id) = &admission.answer_id {
         headers.push(("Last-Event-ID", id.clone()));
     }
@@ -298,9 +330,10 @@ async fn subscribe_in_hyper(
     let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
     for (name, value) in stream_headers(&admission) {
         // A cursor may hold what no header can; then the header is left out, not the stream.
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
-        {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(&value),
+        ) {
             answer.headers_mut().insert(name, value);
         }
     }
@@ -308,12 +341,16 @@ async fn subscribe_in_hyper(
         return Ok(answer);
     }
     if parts.version < Version::HTTP_2 {
-        answer
-            .headers_mut()
-            .insert(http::header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        answer.headers_mut().insert(
+            http::header::CONNECTION,
+            HeaderValue::from_static("keep-alive"),
+        );
     }
     let (sink, body) = pipe(admission.first.into());
-    *answer.body_mut() = AnswerBody { kind: BodyKind::Stream(body), busy: None };
+    *answer.body_mut() = AnswerBody {
+        kind: BodyKind::Stream(body),
+        busy: None,
+    };
     hub.hand_over(NewSubscriber {
         sink: Sink::Pipe(sink),
         selection: admission.selection,
@@ -335,21 +372,27 @@ pub fn stream_head(
 ) -> Vec<u8> {
     let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
     for (name, value) in stream_headers(admission) {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
-        {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(&value),
+        ) {
             answer.headers_mut().insert(name, value);
         }
     }
     let framing = if is_chunked {
-        [("connection", "keep-alive"), ("transfer-encoding", "chunked")].as_slice()
+        [
+            ("connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+        ]
+        .as_slice()
     } else {
         [("connection", "close")].as_slice()
     };
     for (name, value) in framing {
-        answer
-            .headers_mut()
-            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        answer.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     let answer = finished(hub, request_headers, answer);
     let mut head = Vec::with_capacity(640);
@@ -365,10 +408,17 @@ pub async fn closing_bytes(answer: Answer) -> Vec<u8> {
         Ok(body) => body.to_bytes(),
         Err(never) => match never {},
     };
-    parts.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    parts.headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    parts
+        .headers
+        .insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    parts
+        .headers
+        .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     let mut bytes = Vec::with_capacity(512 + body.len());
-    write_head(&Response::from_parts(parts, AnswerBody::whole(Bytes::new())), &mut bytes);
+    write_head(
+        &Response::from_parts(parts, AnswerBody::whole(Bytes::new())),
+        &mut bytes,
+    );
     bytes.extend_from_slice(&body);
     bytes
 }
@@ -386,7 +436,11 @@ fn write_head(answer: &Answer, out: &mut Vec<u8>) {
         // Title case, as hyper writes it on the other path.
         let mut begins_word = true;
         for byte in name.as_str().bytes() {
-            out.push(if begins_word { byte.to_ascii_uppercase() } else { byte });
+            out.push(if begins_word {
+                byte.to_ascii_uppercase()
+            } else {
+                byte
+            });
             begins_word = byte == b'-';
         }
         out.extend_from_slice(b": ");

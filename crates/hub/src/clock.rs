@@ -53,7 +53,9 @@ impl Clock {
     /// Milliseconds since 1970 by the machine's wall clock (a manual clock moves along with it).
     #[must_use]
     pub fn unix_ms(&self) -> u64 {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, millis);
         match &self.0 {
             Source::Real(_) => wall,
             Source::Manual(now_ms) => wall + now_ms.load(Ordering::SeqCst),

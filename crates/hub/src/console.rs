@@ -18,7 +18,11 @@ const SVG: &str = "image/svg+xml";
 
 macro_rules! console_file {
     ($path:literal, $kind:expr, $file:literal) => {
-        File { path: $path, kind: $kind, bytes: include_bytes!(concat!("../console/", $file)) }
+        File {
+            path: $path,
+            kind: $kind,
+            bytes: include_bytes!(concat!("../console/", $file)),
+        }
     };
 }
 

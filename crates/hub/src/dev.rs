@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::config::{LogSpec, Settings};
 use crate::error::ServeError;
-use crate::secret::Secret;
 use crate::keys;
+use crate::secret::Secret;
 
 /// What a person needs to try the hub.
 #[derive(Clone, Debug)]
@@ -48,7 +48,10 @@ pub fn apply(settings: &mut Settings, now_unix: u64) -> Result<DevInfo, ServeErr
     let key = settings.publisher_key.as_ref().map_or("", Secret::expose);
     let publisher_token = keys::sign(&claims, key, settings.publisher_alg.as_deref())
         .map_err(|error| ServeError::setting("--dev: --publisher-key", &error))?;
-    Ok(DevInfo { publisher_token, topic: "https://example.com/books/1".to_owned() })
+    Ok(DevInfo {
+        publisher_token,
+        topic: "https://example.com/books/1".to_owned(),
+    })
 }
 
 /// The key in `<data directory>/dev.key`, made if it is missing, so that tokens outlive a restart.
@@ -70,8 +73,12 @@ fn kept_key(directory: &Path) -> Result<String, ServeError> {
 }
 
 fn write_private(path: &PathBuf, text: &str) -> std::io::Result<()> {
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     writeln!(file, "{text}")
 }
 
@@ -79,5 +86,8 @@ fn random_key() -> Result<String, ServeError> {
     let mut bytes = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| ServeError::new("--dev: the system has no randomness for a key"))?;
-    Ok(base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes))
+    Ok(base64::Engine::encode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        bytes,
+    ))
 }

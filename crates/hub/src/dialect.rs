@@ -36,7 +36,12 @@ pub const GAP_PARAMETER: &str = "gush_gap";
 pub const GAP_EVENT: &str = "gush-gap";
 
 /// Query names of the cursor: the protocol's, then what polyfills send.
-const CURSOR_NAMES: [&str; 4] = ["lastEventID", "lastEventId", "Last-Event-ID", "Last-Event-Id"];
+const CURSOR_NAMES: [&str; 4] = [
+    "lastEventID",
+    "lastEventId",
+    "Last-Event-ID",
+    "Last-Event-Id",
+];
 
 /// Where a subscriber wants to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +80,9 @@ pub fn subscribe_request(
         return Err(Rejection::bad_request("Missing \"topic\" parameter."));
     }
     if count > TOPICS_MAX {
-        return Err(Rejection::bad_request(format!("more than {TOPICS_MAX} topics")));
+        return Err(Rejection::bad_request(format!(
+            "more than {TOPICS_MAX} topics"
+        )));
     }
     let matchers = topics
         .map(|pair| Matcher::parse(&pair.1))
@@ -84,7 +91,11 @@ pub fn subscribe_request(
     let wants_gap = query
         .iter()
         .any(|pair| pair.0 == GAP_PARAMETER && !matches!(&*pair.1, "" | "0" | "false"));
-    Ok(SubscribeRequest { matchers, cursor: cursor(headers, query), wants_gap })
+    Ok(SubscribeRequest {
+        matchers,
+        cursor: cursor(headers, query),
+        wants_gap,
+    })
 }
 
 fn cursor(headers: &HeaderMap, query: &[Pair<'_>]) -> Cursor {
@@ -113,13 +124,18 @@ fn cursor(headers: &HeaderMap, query: &[Pair<'_>]) -> Cursor {
 ///
 /// 400 for a field that cannot be; 403 for a topic that only the hub publishes to.
 pub fn publish_request(form: &[Pair<'_>]) -> Result<Draft, Rejection> {
-    let topics: Vec<&str> =
-        form.iter().filter(|pair| pair.0 == "topic").map(|pair| &*pair.1).collect();
+    let topics: Vec<&str> = form
+        .iter()
+        .filter(|pair| pair.0 == "topic")
+        .map(|pair| &*pair.1)
+        .collect();
     if topics.is_empty() {
         return Err(Rejection::bad_request("Missing \"topic\" parameter."));
     }
     if topics.len() > TOPICS_MAX {
-        return Err(Rejection::bad_request(format!("more than {TOPICS_MAX} topics")));
+        return Err(Rejection::bad_request(format!(
+            "more than {TOPICS_MAX} topics"
+        )));
     }
     for topic in &topics {
         check_topic(topic).map_err(|error| Rejection::bad_request(error.to_string()))?;
@@ -134,11 +150,15 @@ pub fn publish_request(form: &[Pair<'_>]) -> Result<Draft, Rejection> {
         Rejection::bad_request(format!("Invalid \"{name}\" parameter: {reason}"))
     };
     let id = EventId::parse(field("id").unwrap_or("")).map_err(|error| bad("id", &error))?;
-    let kind = EventType::parse(field("type").unwrap_or("")).map_err(|error| bad("type", &error))?;
+    let kind =
+        EventType::parse(field("type").unwrap_or("")).map_err(|error| bad("type", &error))?;
     let retry_ms = match field("retry") {
         None | Some("") => None,
         Some(text) => Some(decimal(text).ok_or_else(|| {
-            bad("retry", &"it has to be a whole number of milliseconds below 2^64")
+            bad(
+                "retry",
+                &"it has to be a whole number of milliseconds below 2^64",
+            )
         })?),
     };
     Ok(Draft {
@@ -153,7 +173,11 @@ pub fn publish_request(form: &[Pair<'_>]) -> Result<Draft, Rejection> {
 
 /// An unsigned decimal; no sign, no space (which `str::parse` would partly allow).
 fn decimal(text: &str) -> Option<u64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// A `retry:` line with this subscriber's own delay: within half of `middle` around it, so that
@@ -209,7 +233,9 @@ pub fn subscription_event(
     topic: &str,
     is_active: bool,
 ) -> String {
-    pretty(&with_context(subscription(present, matcher, topic, is_active)))
+    pretty(&with_context(subscription(
+        present, matcher, topic, is_active,
+    )))
 }
 
 /// The document of one subscription.
@@ -275,7 +301,6 @@ fn pretty(document: &Value) -> String {
     serde_json::to_string_pretty(document).expect("a JSON value can be written")
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,12 +349,17 @@ mod tests {
     fn cursor_names_in_order() {
         let read = |query: &str| {
             let pairs = parse_pairs(query.as_bytes(), PAIRS_MAX).expect("a good query");
-            subscribe_request(&HeaderMap::new(), &pairs).expect("valid").cursor
+            subscribe_request(&HeaderMap::new(), &pairs)
+                .expect("valid")
+                .cursor
         };
         assert_eq!(read("topic=a"), Cursor::Now);
         assert_eq!(read("topic=a&lastEventID="), Cursor::Now);
         assert_eq!(read("topic=a&lastEventId=x"), Cursor::After("x".into()));
-        assert_eq!(read("topic=a&Last-Event-Id=x&lastEventID=y"), Cursor::After("y".into()));
+        assert_eq!(
+            read("topic=a&Last-Event-Id=x&lastEventID=y"),
+            Cursor::After("y".into())
+        );
         assert_eq!(read("topic=a&Last-Event-ID=earliest"), Cursor::Earliest);
     }
 

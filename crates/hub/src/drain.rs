@@ -37,7 +37,10 @@ pub(crate) async fn drain(hub: &Arc<Hub>, shards: Vec<JoinHandle<()>>, stop: &wa
         }
     });
     if patience.await.is_err() {
-        tracing::warn!(connections = hub.gate.open(), "connections cut at the end of the drain");
+        tracing::warn!(
+            connections = hub.gate.open(),
+            "connections cut at the end of the drain"
+        );
     }
     tracing::info!("drained");
 }

@@ -30,7 +30,11 @@ impl Frame {
     pub fn encode(record: &RecordRef<'_>) -> Self {
         let mut bytes = Vec::new();
         let head = append_chunked(record, &mut bytes);
-        Self { bytes: bytes.into(), head, tail: 2 }
+        Self {
+            bytes: bytes.into(),
+            head,
+            tail: 2,
+        }
     }
 
     /// Wraps text that is no event: heartbeats, `retry:`, the gap event.
@@ -40,13 +44,21 @@ impl Frame {
         let head = push_chunk_head(text.len(), &mut bytes);
         bytes.extend_from_slice(text);
         bytes.extend_from_slice(b"\r\n");
-        Self { bytes: bytes.into(), head, tail: 2 }
+        Self {
+            bytes: bytes.into(),
+            head,
+            tail: 2,
+        }
     }
 
     /// Bytes that are framed already and go out as they are.
     #[must_use]
     pub const fn of_framed(bytes: Bytes) -> Self {
-        Self { bytes, head: 0, tail: 0 }
+        Self {
+            bytes,
+            head: 0,
+            tail: 0,
+        }
     }
 
     /// What goes to a sink with this framing.
@@ -112,7 +124,12 @@ fn append_event(record: &RecordRef<'_>, out: &mut Vec<u8>) {
 }
 
 fn fields<'a>(record: &RecordRef<'a>, id: &'a str) -> EventFields<'a> {
-    EventFields { kind: record.kind, retry_ms: record.retry_ms, id: Some(id), data: record.data }
+    EventFields {
+        kind: record.kind,
+        retry_ms: record.retry_ms,
+        id: Some(id),
+        data: record.data,
+    }
 }
 
 fn push_chunk_head(length: usize, out: &mut Vec<u8>) -> u8 {

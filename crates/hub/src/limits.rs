@@ -14,7 +14,10 @@ pub fn cores() -> usize {
 /// Raises the soft descriptor limit to the hard one; returns what holds now.
 pub fn raise_descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     let now = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(error) => {
@@ -22,7 +25,9 @@ pub fn raise_descriptors() -> usize {
             limit.current
         }
     };
-    now.map_or(usize::MAX, |descriptors| usize::try_from(descriptors).unwrap_or(usize::MAX))
+    now.map_or(usize::MAX, |descriptors| {
+        usize::try_from(descriptors).unwrap_or(usize::MAX)
+    })
 }
 
 /// Connections the hub takes: what is configured, but never more than there are descriptors.

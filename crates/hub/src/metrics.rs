@@ -63,8 +63,9 @@ impl ShardMetrics {
 }
 
 /// Upper bounds of the publish latency buckets, in microseconds.
-const PUBLISH_BUCKETS_US: [u64; 10] =
-    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000];
+const PUBLISH_BUCKETS_US: [u64; 10] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000,
+];
 
 /// What the whole process counts.
 #[derive(Debug, Default)]
@@ -146,7 +147,8 @@ impl Page<'_> {
         let _ = writeln!(self.out, "{}{labels} {value}", self.name);
     }
 
-    #[allow(clippy::cast_precision_loss)] // counters past 2^53 lose their last digits, as in Prometheus
+    // Counters past 2^53 lose their last digits, as in Prometheus itself.
+    #[allow(clippy::cast_precision_loss)]
     fn count(&mut self, labels: &str, value: u64) {
         self.value(labels, value as f64);
     }
@@ -245,7 +247,10 @@ pub static CATALOGUE: &[Metric] = &[
         help: "Bytes of events handed to subscribers' sockets, framing included.",
         write: |metrics, _, page| {
             for (number, shard) in metrics.shards.iter().enumerate() {
-                page.count(&format!("{{shard=\"{number}\"}}"), shard.delivered_bytes.value());
+                page.count(
+                    &format!("{{shard=\"{number}\"}}"),
+                    shard.delivered_bytes.value(),
+                );
             }
         },
     },
@@ -354,7 +359,10 @@ impl Metrics {
     /// Zeroes for this many shards.
     #[must_use]
     pub fn new(shards: usize) -> Self {
-        Self { shards: (0..shards).map(|_| Arc::default()).collect(), ..Self::default() }
+        Self {
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            ..Self::default()
+        }
     }
 
     /// Counts an accepted publish.
@@ -363,7 +371,9 @@ impl Metrics {
         self.published.add(1);
         self.publish_count.add(1);
         self.publish_sum_us.add(took_us);
-        let bucket = PUBLISH_BUCKETS_US.iter().position(|bound_us| took_us <= *bound_us);
+        let bucket = PUBLISH_BUCKETS_US
+            .iter()
+            .position(|bound_us| took_us <= *bound_us);
         if let Some(bucket) = bucket {
             self.publish_buckets[bucket].add(1);
         }
@@ -381,7 +391,14 @@ impl Metrics {
         for metric in CATALOGUE {
             let _ = writeln!(out, "# HELP {} {}", metric.name, metric.help);
             let _ = writeln!(out, "# TYPE {} {}", metric.name, metric.kind.name());
-            (metric.write)(self, readings, &mut Page { name: metric.name, out: &mut out });
+            (metric.write)(
+                self,
+                readings,
+                &mut Page {
+                    name: metric.name,
+                    out: &mut out,
+                },
+            );
         }
         out
     }

@@ -43,8 +43,16 @@ impl Policy {
             OriginRules::parse(list).map_err(|error| ServeError::setting(option, &error))
         };
         Ok(Self {
-            publisher: ring(Role::Publisher, &settings.publisher_key, &settings.publisher_alg)?,
-            subscriber: ring(Role::Subscriber, &settings.subscriber_key, &settings.subscriber_alg)?,
+            publisher: ring(
+                Role::Publisher,
+                &settings.publisher_key,
+                &settings.publisher_alg,
+            )?,
+            subscriber: ring(
+                Role::Subscriber,
+                &settings.subscriber_key,
+                &settings.subscriber_alg,
+            )?,
             cors: origins(&settings.cors_origins, "--cors-origin")?,
             publish_origins: origins(&settings.publish_origins, "--publish-origin")?,
             settings,

@@ -56,11 +56,7 @@ impl Presence {
     }
 
     /// Enters a subscriber and publishes that its subscriptions are active.
-    pub fn enter(
-        &self,
-        matchers: Vec<String>,
-        payload: Option<serde_json::Value>,
-    ) -> Arc<Present> {
+    pub fn enter(&self, matchers: Vec<String>, payload: Option<serde_json::Value>) -> Arc<Present> {
         let present = Arc::new(Present {
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
             subscriber: format!("urn:uuid:{}", uuid::Uuid::new_v4()),
@@ -109,7 +105,12 @@ impl Presence {
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Present>> {
         self.publish_left();
-        self.present.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.present
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     fn publish(&self, present: &Present, is_active: bool) {

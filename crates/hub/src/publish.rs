@@ -41,8 +41,8 @@ pub async fn publish(
         .await
         .map_err(|_| Rejection::bad_request("the request body took too long to arrive"))??;
     let started_at = Instant::now();
-    let form = parse_pairs(&body, PAIRS_MAX)
-        .map_err(|error| Rejection::bad_request(error.to_string()))?;
+    let form =
+        parse_pairs(&body, PAIRS_MAX).map_err(|error| Rejection::bad_request(error.to_string()))?;
     let draft = dialect::publish_request(&form)?;
     admit::topics(&claims, draft.topics.iter().map(AsRef::as_ref))?;
     let (reply, answer) = oneshot::channel();
@@ -63,7 +63,10 @@ pub async fn publish(
                 return Err(Rejection::bad_request(error.kind.public_text()));
             }
             tracing::warn!(%error, "an event was not published");
-            Err(Rejection::unavailable(error.kind.public_text(), RETRY_AFTER))
+            Err(Rejection::unavailable(
+                error.kind.public_text(),
+                RETRY_AFTER,
+            ))
         }
         Err(_) => Err(Rejection::unavailable(
             AppendErrorKind::Closed.public_text(),
@@ -74,12 +77,13 @@ pub async fn publish(
 
 /// Only forms carry fields; another type reads as "no topic", as with the reference, but says so.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
-    let is_form = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(
-        |value| {
+    let is_form = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
             let kind = value.split(';').next().unwrap_or("").trim();
             kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        },
-    );
+        });
     if is_form {
         return Ok(());
     }
@@ -90,17 +94,18 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Rejection> {
-    let too_large = || {
-        Rejection::bad_request(format!("the request body is larger than {bytes_max} bytes"))
-    };
+    let too_large =
+        || Rejection::bad_request(format!("the request body is larger than {bytes_max} bytes"));
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(too_large());
     }
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_| Rejection::bad_request("the request body ended before its end"))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame =
+            frame.map_err(|_| Rejection::bad_request("the request body ended before its end"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if collected.len() + data.len() > bytes_max {
             return Err(too_large());
         }

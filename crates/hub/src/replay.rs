@@ -76,7 +76,11 @@ impl Damage {
     /// The last damaged stretch that ends behind `start`, if there is any.
     pub(crate) fn last_after(&self, start: Offset) -> Option<Gap> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().filter(|gap| gap.until > start).max_by_key(|gap| gap.until).copied()
+        known
+            .iter()
+            .filter(|gap| gap.until > start)
+            .max_by_key(|gap| gap.until)
+            .copied()
     }
 
     fn remember(&self, gap: Gap, first: Offset) {
@@ -131,12 +135,20 @@ impl Replayer {
                 .spawn(move || serve(&*log, &shared, &damage))?;
             threads.push(thread);
         }
-        Ok(Self { shared, damage, threads: Mutex::new(threads) })
+        Ok(Self {
+            shared,
+            damage,
+            threads: Mutex::new(threads),
+        })
     }
 
     /// Queues a request; the answer is a [`Command::Chunk`].
     pub(crate) fn ask(&self, request: Request) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         state.requests.push_back(request);
         drop(state);
         self.shared.changed.notify_one();
@@ -144,7 +156,11 @@ impl Replayer {
 
     /// Ends the threads; what is queued is dropped, since the shards are gone by then.
     pub(crate) fn stop(&self) {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stopped = true;
         self.shared.changed.notify_all();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -164,7 +180,10 @@ fn serve(log: &dyn Log, shared: &Shared, damage: &Damage) {
             if let Some(request) = state.requests.pop_front() {
                 break request;
             }
-            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
         let chunk = read(log, &request, damage);
@@ -179,7 +198,10 @@ fn read(log: &dyn Log, request: &Request, damage: &Damage) -> Chunk {
     let mut marks = Vec::new();
     let mut expected = request.from;
     let mut first_found = None;
-    let limit = ReadLimit { events_max: SCAN_EVENTS_MAX, bytes_max: SCAN_BYTES_MAX };
+    let limit = ReadLimit {
+        events_max: SCAN_EVENTS_MAX,
+        bytes_max: SCAN_BYTES_MAX,
+    };
     let end = log.read(request.from, limit, &mut |record| {
         let offset = record.offset();
         if offset > expected && expected > request.from {
@@ -187,11 +209,18 @@ fn read(log: &dyn Log, request: &Request, damage: &Damage) -> Chunk {
         }
         first_found.get_or_insert(offset);
         expected = offset.plus(1);
-        if request.selection.wants(record.topics.iter(), record.is_private) {
+        if request
+            .selection
+            .wants(record.topics.iter(), record.is_private)
+        {
             append_framed(&record, request.framing, &mut bytes);
             marks.push((offset, bytes.len()));
         }
-        if bytes.len() >= CHUNK_BYTES { Flow::Stop } else { Flow::Continue }
+        if bytes.len() >= CHUNK_BYTES {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
     });
     let (next, gap_until, failed) = match end {
         // What is missing at the end is the next chunk's gap, unless this one has nothing else.
@@ -205,11 +234,22 @@ fn read(log: &dyn Log, request: &Request, damage: &Damage) -> Chunk {
     let gap = (gap_until > request.from).then(|| {
         let first = log.bounds().first;
         let is_trimmed = gap_until <= first;
-        let gap = Gap { from: request.from, until: gap_until, is_trimmed };
+        let gap = Gap {
+            from: request.from,
+            until: gap_until,
+            is_trimmed,
+        };
         if !is_trimmed {
             damage.remember(gap, first);
         }
         gap
     });
-    Chunk { key: request.key, bytes: bytes.into(), marks, next, gap, failed }
+    Chunk {
+        key: request.key,
+        bytes: bytes.into(),
+        marks,
+        next,
+        gap,
+        failed,
+    }
 }

@@ -151,8 +151,12 @@ pub fn route<'a>(method: &Method, path: &'a str, door: Door) -> Route<'a> {
     };
     match *method {
         Method::GET | Method::HEAD => found,
-        Method::OPTIONS => Route::Options { allow: READ_METHODS },
-        _ => Route::MethodNotAllowed { allow: READ_METHODS },
+        Method::OPTIONS => Route::Options {
+            allow: READ_METHODS,
+        },
+        _ => Route::MethodNotAllowed {
+            allow: READ_METHODS,
+        },
     }
 }
 
@@ -163,7 +167,10 @@ mod tests {
     #[test]
     fn paths_are_taken_as_sent() {
         let get = |path| route(&Method::GET, path, Door::Public);
-        assert_eq!(get("/.well-known/mercure"), Route::Subscribe { is_head: false });
+        assert_eq!(
+            get("/.well-known/mercure"),
+            Route::Subscribe { is_head: false }
+        );
         assert_eq!(get("/.well-known/mercure/"), Route::NotFound);
         assert_eq!(get("//.well-known/mercure"), Route::NotFound);
         assert_eq!(get("/.well-known/mercure/../mercure"), Route::NotFound);
@@ -181,7 +188,9 @@ mod tests {
         for method in [Method::PUT, Method::DELETE, Method::TRACE, Method::CONNECT] {
             assert_eq!(
                 route(&method, "/.well-known/mercure", Door::Public),
-                Route::MethodNotAllowed { allow: "GET, HEAD, POST, OPTIONS" }
+                Route::MethodNotAllowed {
+                    allow: "GET, HEAD, POST, OPTIONS"
+                }
             );
         }
     }

@@ -117,14 +117,19 @@ impl Running {
         clock: Clock,
         descriptors: usize,
     ) -> Result<Self, ServeError> {
-        let failed = |error: std::io::Error| {
-            ServeError::new(format!("a shard could not start: {error}"))
-        };
+        let failed =
+            |error: std::io::Error| ServeError::new(format!("a shard could not start: {error}"));
         let settings = &policy.settings;
-        let count = if settings.shards == 0 { limits::cores() } else { settings.shards };
+        let count = if settings.shards == 0 {
+            limits::cores()
+        } else {
+            settings.shards
+        };
         let connections_max = limits::connections(settings.max_connections, descriptors);
-        let seats: Vec<Seat> =
-            (0..count).map(|_| Seat::new()).collect::<Result<_, _>>().map_err(failed)?;
+        let seats: Vec<Seat> = (0..count)
+            .map(|_| Seat::new())
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
         let inboxes: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.inbox)).collect();
         let window = Arc::new(Window::new(
             log.bounds().next,
@@ -199,7 +204,10 @@ impl Running {
             Some(address) => {
                 let (socket, bound) = bind(address, "--admin-listen")?;
                 // Plain: it is for this machine, and a page that a browser opens without a warning.
-                let listener = Listener { tls: None, ..listener(Door::Admin) };
+                let listener = Listener {
+                    tls: None,
+                    ..listener(Door::Admin)
+                };
                 tokio::spawn(accept(listener, socket));
                 Some(bound)
             }
@@ -207,15 +215,24 @@ impl Running {
         };
         let presence = Arc::clone(&hub.presence);
         let leavings = tokio::spawn(async move { presence.publish_leavings().await });
-        ready(&Started { public, admin, tls: tls.is_some(), dev });
+        ready(&Started {
+            public,
+            admin,
+            tls: tls.is_some(),
+            dev,
+        });
         drop(policy);
-        self.until_signalled(&mut signals, reload, tls.as_deref()).await;
+        self.until_signalled(&mut signals, reload, tls.as_deref())
+            .await;
         let shards = std::mem::take(
-            &mut *self.shards.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+            &mut *self
+                .shards
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
         );
         tokio::select! {
             () = drain::drain(hub, shards, &stop) => {}
-            // Somebody at a terminal does not want to wait: what was accepted is synced all the same.
+            // Somebody at a terminal does not want to wait; what was accepted is still synced.
             () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => {
                 tracing::warn!("second signal: the drain is cut short");
             }
@@ -226,12 +243,7 @@ impl Running {
         Ok(())
     }
 
-    async fn until_signalled(
-        &self,
-        signals: &mut Signals,
-        reload: &Reload,
-        tls: Option<&TlsCell>,
-    ) {
+    async fn until_signalled(&self, signals: &mut Signals, reload: &Reload, tls: Option<&TlsCell>) {
         let mut tls_changed_at = tls.and_then(TlsCell::changed_at);
         let mut look = tokio::time::interval(TLS_LOOK);
         loop {
@@ -256,21 +268,25 @@ impl Running {
     /// Puts new settings in place, or says why the old ones stay.
     fn reload(&self, reload: &Reload) {
         let old = self.hub.policy.load_full();
-        let outcome = reload().map_err(|error| error.to_string()).and_then(|loaded| {
-            let mut settings = loaded.settings;
-            if settings.dev {
-                // Made at the start; tokens signed with it stay good.
-                settings.publisher_key =
-                    settings.publisher_key.or_else(|| old.settings.publisher_key.clone());
-                dev::apply(&mut settings, self.hub.now_unix()).map_err(|error| error.to_string())?;
-            }
-            let (changed, fixed) = reload_changes(&old.settings, &settings);
-            keep_fixed(&fixed, &old.settings, &mut settings);
-            let policy = Policy::new(settings).map_err(|error| error.to_string())?;
-            self.hub.policy.store(policy);
-            watch_keys(&self.hub.policy.load_full(), self.hub.now_unix());
-            Ok((changed, fixed))
-        });
+        let outcome = reload()
+            .map_err(|error| error.to_string())
+            .and_then(|loaded| {
+                let mut settings = loaded.settings;
+                if settings.dev {
+                    // Made at the start; tokens signed with it stay good.
+                    settings.publisher_key = settings
+                        .publisher_key
+                        .or_else(|| old.settings.publisher_key.clone());
+                    dev::apply(&mut settings, self.hub.now_unix())
+                        .map_err(|error| error.to_string())?;
+                }
+                let (changed, fixed) = reload_changes(&old.settings, &settings);
+                keep_fixed(&fixed, &old.settings, &mut settings);
+                let policy = Policy::new(settings).map_err(|error| error.to_string())?;
+                self.hub.policy.store(policy);
+                watch_keys(&self.hub.policy.load_full(), self.hub.now_unix());
+                Ok((changed, fixed))
+            });
         match outcome {
             Ok((changed, fixed)) => {
                 tracing::info!(changed = changed.join(", "), "configuration reloaded");
@@ -294,14 +310,20 @@ fn keep_fixed(fixed: &[&str], old: &Settings, new: &mut Settings) {
 
 /// Says what is weak about the keys, and fetches key sets before the first token needs them.
 fn watch_keys(policy: &Arc<Policy>, now_unix: u64) {
-    for ring in [&policy.publisher, &policy.subscriber].into_iter().flatten() {
+    for ring in [&policy.publisher, &policy.subscriber]
+        .into_iter()
+        .flatten()
+    {
         if let Some(warning) = ring.warning() {
             tracing::warn!("{warning}");
         }
     }
     let policy = Arc::clone(policy);
     tokio::spawn(async move {
-        for ring in [&policy.publisher, &policy.subscriber].into_iter().flatten() {
+        for ring in [&policy.publisher, &policy.subscriber]
+            .into_iter()
+            .flatten()
+        {
             ring.prefetch(now_unix).await;
             if let Some(trouble) = ring.trouble() {
                 tracing::warn!("{trouble}");
@@ -330,7 +352,9 @@ fn bind(address: SocketAddr, option: &str) -> Result<(TcpListener, SocketAddr), 
         Ok((listener, bound))
     };
     listen().map_err(|error| {
-        ServeError::new(format!("{option} {address}: {error}; choose another address"))
+        ServeError::new(format!(
+            "{option} {address}: {error}; choose another address"
+        ))
     })
 }
 
@@ -343,9 +367,8 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, ServeError> {
-        let watch = |kind| {
-            signal(kind).map_err(|error| ServeError::new(format!("signals: {error}")))
-        };
+        let watch =
+            |kind| signal(kind).map_err(|error| ServeError::new(format!("signals: {error}")));
         Ok(Self {
             terminate: watch(SignalKind::terminate())?,
             interrupt: watch(SignalKind::interrupt())?,

@@ -31,7 +31,8 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Log>, ServeError> {
                 retention_events: settings.retention_events,
                 ..DiskConfig::default()
             };
-            let (log, recovery) = DiskLog::open(directory, config).map_err(|error| refused(&error))?;
+            let (log, recovery) =
+                DiskLog::open(directory, config).map_err(|error| refused(&error))?;
             let is_whole = recovery.cut.is_none() && recovery.damaged_count == 0;
             if is_whole {
                 tracing::info!("{recovery}");

@@ -72,10 +72,18 @@ pub async fn admit(
         Some(claims) => (claims.subscribe.unwrap_or_default(), claims.payload),
         None => (Vec::new(), None),
     };
-    let SubscribeRequest { matchers, cursor, wants_gap } = request;
+    let SubscribeRequest {
+        matchers,
+        cursor,
+        wants_gap,
+    } = request;
     let texts = policy.settings.subscriptions && !is_head;
-    let texts: Option<Vec<String>> =
-        texts.then(|| matchers.iter().map(|matcher| matcher.text().to_owned()).collect());
+    let texts: Option<Vec<String>> = texts.then(|| {
+        matchers
+            .iter()
+            .map(|matcher| matcher.text().to_owned())
+            .collect()
+    });
     let mut selection = Selection {
         matchers: matchers.into(),
         grants: grants.into(),
@@ -102,7 +110,10 @@ pub async fn admit(
 
 /// The token's end on the hub's own clock, rounded down: a stream never outlives its token.
 fn expiry(hub: &Hub, claims: &Claims) -> Option<u64> {
-    let left_ms = claims.expires_unix?.saturating_mul(1000).saturating_sub(hub.clock.unix_ms());
+    let left_ms = claims
+        .expires_unix?
+        .saturating_mul(1000)
+        .saturating_sub(hub.clock.unix_ms());
     Some(hub.clock.now_ms() + left_ms)
 }
 
@@ -116,13 +127,23 @@ struct Found {
 async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
     let bounds = hub.log.bounds();
     let (id, located) = match cursor {
-        Cursor::Now => return Found { start: bounds.next, answer_id: None, gap: None },
+        Cursor::Now => {
+            return Found {
+                start: bounds.next,
+                answer_id: None,
+                gap: None,
+            };
+        }
         Cursor::Earliest => {
             let answer_id = Some(EARLIEST.to_owned());
             // "Everything stored": what is known to be damaged is not.
             let damaged = hub.replayer.damage.last_after(bounds.first);
             selection.told_until = damaged.map(|gap| gap.until);
-            return Found { start: bounds.first, answer_id, gap: None };
+            return Found {
+                start: bounds.first,
+                answer_id,
+                gap: None,
+            };
         }
         Cursor::After(id) => {
             let located = hub.log.locate(&id);
@@ -135,23 +156,43 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
         Located::Search => search(hub, &id).await,
     };
     if let Some(start) = after {
-        let Some(damaged) = hub.replayer.damage.last_after(start).filter(|_| !selection.wants_gap)
+        let Some(damaged) = hub
+            .replayer
+            .damage
+            .last_after(start)
+            .filter(|_| !selection.wants_gap)
         else {
-            return Found { start, answer_id: Some(id), gap: None };
+            return Found {
+                start,
+                answer_id: Some(id),
+                gap: None,
+            };
         };
         // Another id than the one asked for is the protocol's signal of loss: here that of the
         // last lost event.
         selection.told_until = Some(damaged.until);
         let offset = Offset::from_u64(damaged.until.as_u64() - 1);
-        let lost = Position { epoch: bounds.epoch, offset };
-        return Found { start, answer_id: Some(lost.to_string()), gap: None };
+        let lost = Position {
+            epoch: bounds.epoch,
+            offset,
+        };
+        return Found {
+            start,
+            answer_id: Some(lost.to_string()),
+            gap: None,
+        };
     }
-    let is_trimmed = Position::parse(&id).is_some_and(|position| {
-        position.epoch <= bounds.epoch && position.offset < bounds.first
-    });
+    let is_trimmed = Position::parse(&id)
+        .is_some_and(|position| position.epoch <= bounds.epoch && position.offset < bounds.first);
     let gap = dialect::gap_unknown(&id, is_trimmed, bounds.last_id.as_deref());
-    let answer_id = last_readable(hub, selection).await.unwrap_or_else(|| EARLIEST.to_owned());
-    Found { start: bounds.next, answer_id: Some(answer_id), gap: Some(gap) }
+    let answer_id = last_readable(hub, selection)
+        .await
+        .unwrap_or_else(|| EARLIEST.to_owned());
+    Found {
+        start: bounds.next,
+        answer_id: Some(answer_id),
+        gap: Some(gap),
+    }
 }
 
 /// Looks a publisher's own id up, on a thread that may wait.
@@ -181,7 +222,9 @@ async fn last_readable(hub: &Hub, selection: &Selection) -> Option<String> {
     };
     let seen = hub.window.next().since(unseen);
     let first = hub.log.bounds().first;
-    let oldest = unseen.as_u64().saturating_sub(READABLE_SCAN_MAX.saturating_sub(seen));
+    let oldest = unseen
+        .as_u64()
+        .saturating_sub(READABLE_SCAN_MAX.saturating_sub(seen));
     let from = first.max(Offset::from_u64(oldest));
     if from >= unseen {
         return None;
@@ -203,7 +246,10 @@ fn newest_between(
     let mut newest = None;
     let mut next = from;
     while next < end {
-        let limit = ReadLimit { events_max: 4096, bytes_max: 4 * 1024 * 1024 };
+        let limit = ReadLimit {
+            events_max: 4096,
+            bytes_max: 4 * 1024 * 1024,
+        };
         let read = log.read(next, limit, &mut |record| {
             if record.offset() >= end {
                 return Flow::StopBefore;

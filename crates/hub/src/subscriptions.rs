@@ -30,7 +30,9 @@ pub async fn answer(
 ) -> Result<Document, Rejection> {
     let policy = hub.policy.load_full();
     if !policy.settings.subscriptions {
-        return Err(not_found("the active subscriptions are off on this hub (--subscriptions)"));
+        return Err(not_found(
+            "the active subscriptions are off on this hub (--subscriptions)",
+        ));
     }
     let pairs = parse_pairs(query.unwrap_or("").as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
@@ -49,13 +51,25 @@ pub async fn answer(
         }
     }
     // Before the list: what is published meanwhile is behind this id, so nothing falls between.
-    let last_id = hub.log.bounds().last_id.map_or_else(|| EARLIEST.to_owned(), String::from);
-    let known = headers.get("if-none-match").and_then(|value| value.to_str().ok());
+    let last_id = hub
+        .log
+        .bounds()
+        .last_id
+        .map_or_else(|| EARLIEST.to_owned(), String::from);
+    let known = headers
+        .get("if-none-match")
+        .and_then(|value| value.to_str().ok());
     if known == Some(last_id.as_str()) {
-        return Ok(Document { last_id, json: None });
+        return Ok(Document {
+            last_id,
+            json: None,
+        });
     }
     let json = write(hub, rest, &uri, &last_id)?;
-    Ok(Document { last_id, json: Some(json) })
+    Ok(Document {
+        last_id,
+        json: Some(json),
+    })
 }
 
 fn write(hub: &Hub, rest: &str, uri: &str, last_id: &str) -> Result<String, Rejection> {
@@ -71,7 +85,9 @@ fn write(hub: &Hub, rest: &str, uri: &str, last_id: &str) -> Result<String, Reje
     let Some(topic) = topic else {
         let all = hub.presence.list().into_iter().flat_map(|present| {
             let matchers = present.matchers.clone();
-            matchers.into_iter().map(move |matcher| (present.clone(), matcher))
+            matchers
+                .into_iter()
+                .map(move |matcher| (present.clone(), matcher))
         });
         return Ok(dialect::subscriptions_document(uri, last_id, all));
     };
@@ -81,23 +97,37 @@ fn write(hub: &Hub, rest: &str, uri: &str, last_id: &str) -> Result<String, Reje
     let is_topic = |matcher: &String| *matcher == literal || *matcher == spaced;
     let Some(subscriber) = subscriber else {
         let some = hub.presence.list().into_iter().filter_map(|present| {
-            let matcher = present.matchers.iter().find(|matcher| is_topic(matcher)).cloned();
+            let matcher = present
+                .matchers
+                .iter()
+                .find(|matcher| is_topic(matcher))
+                .cloned();
             matcher.map(|matcher| (present, matcher))
         });
         return Ok(dialect::subscriptions_document(uri, last_id, some));
     };
     let subscriber = decode(subscriber, Plus::Literal)?;
     let found = hub.presence.list().into_iter().find_map(|present| {
-        let matcher = present.matchers.iter().find(|matcher| is_topic(matcher)).cloned()?;
+        let matcher = present
+            .matchers
+            .iter()
+            .find(|matcher| is_topic(matcher))
+            .cloned()?;
         (present.subscriber == subscriber).then_some((present, matcher))
     });
     let Some((present, matcher)) = found else {
         return Err(not_found("no such subscription"));
     };
     let id = dialect::subscription_topic(&matcher, &present.subscriber);
-    Ok(dialect::subscription_document(&present, &matcher, &id, last_id))
+    Ok(dialect::subscription_document(
+        &present, &matcher, &id, last_id,
+    ))
 }
 
 fn not_found(text: &str) -> Rejection {
-    Rejection { status: StatusCode::NOT_FOUND, text: text.to_owned(), retry_after: None }
+    Rejection {
+        status: StatusCode::NOT_FOUND,
+        text: text.to_owned(),
+        retry_after: None,
+    }
 }

@@ -41,18 +41,26 @@ impl TlsCell {
 
     /// When the files last changed, to notice a renewal.
     pub(crate) fn changed_at(&self) -> Option<SystemTime> {
-        let time = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+        let time = |path: &Path| {
+            std::fs::metadata(path)
+                .and_then(|data| data.modified())
+                .ok()
+        };
         time(&self.cert).max(time(&self.key))
     }
 
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(self.config.load_full()).accept(stream).await
+        TlsAcceptor::from(self.config.load_full())
+            .accept(stream)
+            .await
     }
 }
 
 impl std::fmt::Debug for TlsCell {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("TlsCell").field("cert", &self.cert).finish_non_exhaustive()
+        out.debug_struct("TlsCell")
+            .field("cert", &self.cert)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,7 +69,10 @@ fn read(cert: &Path, key: &Path) -> Result<ServerConfig, ServeError> {
         .and_then(Iterator::collect)
         .map_err(|error| ServeError::setting("--tls-cert", &at(cert, &error)))?;
     if chain.is_empty() {
-        return Err(ServeError::setting("--tls-cert", &at(cert, &"no certificate in this file")));
+        return Err(ServeError::setting(
+            "--tls-cert",
+            &at(cert, &"no certificate in this file"),
+        ));
     }
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| ServeError::setting("--tls-key", &at(key, &error)))?;
@@ -72,7 +83,10 @@ fn read(cert: &Path, key: &Path) -> Result<ServerConfig, ServeError> {
         .with_no_client_auth()
         .with_single_cert(chain, private)
         .map_err(|error| {
-            ServeError::setting("--tls-key", &at(key, &format!("does not fit --tls-cert: {error}")))
+            ServeError::setting(
+                "--tls-key",
+                &at(key, &format!("does not fit --tls-cert: {error}")),
+            )
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)

@@ -33,7 +33,11 @@ impl Transport {
             Self::Plain(stream) => Sink::Tcp(TcpSink::new(stream.into_std()?, framing)),
             Self::Tls(stream) => {
                 let (stream, connection) = stream.into_inner();
-                Sink::Tls(Box::new(TlsSink::new(stream.into_std()?, connection, framing)))
+                Sink::Tls(Box::new(TlsSink::new(
+                    stream.into_std()?,
+                    connection,
+                    framing,
+                )))
             }
         })
     }
@@ -108,7 +112,11 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
         return Look::Subscribe;
     }
     // hyper answers heads that are too large, or that end their lines in other ways.
-    if bytes.len() >= HEAD_BYTES_MAX { Look::Other } else { Look::More }
+    if bytes.len() >= HEAD_BYTES_MAX {
+        Look::Other
+    } else {
+        Look::More
+    }
 }
 
 /// Where hyper's HTTP/1 connection stands between its requests.
@@ -321,9 +329,15 @@ mod tests {
             (b"", Look::More),
             (b"GET /.we", Look::More),
             (b"GET /.well-known/mercure?topic=a HTTP/1.1\r\n", Look::More),
-            (b"GET /.well-known/mercure?topic=a HTTP/1.1\r\nHost: h\r\n\r\n", Look::Subscribe),
+            (
+                b"GET /.well-known/mercure?topic=a HTTP/1.1\r\nHost: h\r\n\r\n",
+                Look::Subscribe,
+            ),
             (b"GET /.well-known/mercure HTTP/1.1\r\n\r\n", Look::Other),
-            (b"HEAD /.well-known/mercure?topic=a HTTP/1.1\r\n\r\n", Look::Other),
+            (
+                b"HEAD /.well-known/mercure?topic=a HTTP/1.1\r\n\r\n",
+                Look::Other,
+            ),
             (b"POST /.well-known/mercure", Look::Other),
             (b"PRI * HTTP/2.0\r\n\r\n", Look::Other),
         ];

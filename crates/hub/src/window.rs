@@ -38,7 +38,9 @@ impl Entry {
     /// The id on the wire.
     #[must_use]
     pub fn wire_id(&self) -> String {
-        self.own_id.as_ref().map_or_else(|| self.position.to_string(), |id| id.as_str().to_owned())
+        self.own_id
+            .as_ref()
+            .map_or_else(|| self.position.to_string(), |id| id.as_str().to_owned())
     }
 
     fn from_event(event: &Event) -> Self {
@@ -116,9 +118,17 @@ impl Window {
         wanted: impl Fn(&Entry) -> bool,
     ) -> Result<Arc<Entry>, Offset> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest: Vec<_> = inner.entries.iter().rev().take(count_max).cloned().collect();
+        let newest: Vec<_> = inner
+            .entries
+            .iter()
+            .rev()
+            .take(count_max)
+            .cloned()
+            .collect();
         drop(inner);
-        let unseen = newest.last().map_or_else(|| self.next(), |entry| entry.offset());
+        let unseen = newest
+            .last()
+            .map_or_else(|| self.next(), |entry| entry.offset());
         newest.into_iter().find(|entry| wanted(entry)).ok_or(unseen)
     }
 
@@ -149,7 +159,12 @@ impl Window {
 
 impl Tail for Window {
     fn committed(&self, events: &[Arc<Event>]) {
-        self.push(events.iter().map(|event| Arc::new(Entry::from_event(event))).collect());
+        self.push(
+            events
+                .iter()
+                .map(|event| Arc::new(Entry::from_event(event)))
+                .collect(),
+        );
         for shard in &self.shards {
             shard.wake();
         }

@@ -31,7 +31,9 @@ impl Shard {
     /// Puts a subscriber that is behind in line for its next turn.
     pub(super) fn make_ready(&mut self, index: u32) {
         let generation = self.subscribers.generation(index);
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         subscriber.phase = Phase::Ready;
         self.ready.push_back(SubscriberKey { index, generation });
     }
@@ -39,9 +41,13 @@ impl Shard {
     /// Gives the subscribers in line a turn each.
     pub(super) fn catch_up_slice(&mut self) {
         for _ in 0..SLICE_VISITS.min(self.ready.len()) {
-            let Some(key) = self.ready.pop_front() else { return };
-            let ready =
-                self.subscribers.of_key(key).is_some_and(|found| found.phase == Phase::Ready);
+            let Some(key) = self.ready.pop_front() else {
+                return;
+            };
+            let ready = self
+                .subscribers
+                .of_key(key)
+                .is_some_and(|found| found.phase == Phase::Ready);
             if ready {
                 self.catch_up(key);
             }
@@ -49,11 +55,15 @@ impl Shard {
     }
 
     fn catch_up(&mut self, key: SubscriberKey) {
-        let Some(subscriber) = self.subscribers.of_key(key) else { return };
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
         if subscriber.owed > 0 && !self.pay_owed(key.index) {
             return;
         }
-        let Some(subscriber) = self.subscribers.of_key(key) else { return };
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
         if subscriber.cursor >= self.head && subscriber.partial == 0 {
             // Everything before the shard's head is out, everything from it on comes as jobs, and
             // jobs below the cursor are passed over: no gap, no repeat.
@@ -76,7 +86,9 @@ impl Shard {
     }
 
     fn ask_for_chunk(&mut self, key: SubscriberKey) {
-        let Some(subscriber) = self.subscribers.of_key(key) else { return };
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
         subscriber.phase = Phase::Reading;
         self.metrics.replay_reads.add(1);
         self.shared.replayer.ask(Request {
@@ -89,7 +101,9 @@ impl Shard {
     }
 
     fn catch_up_from(&mut self, key: SubscriberKey, entries: &[Arc<Entry>]) {
-        let Some(subscriber) = self.subscribers.of_key(key) else { return };
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
         let selection = Arc::clone(&subscriber.selection);
         let mut frames: Vec<&Frame> = Vec::with_capacity(WRITE_FRAMES_MAX);
         let mut offsets = Vec::with_capacity(WRITE_FRAMES_MAX);
@@ -125,7 +139,9 @@ impl Shard {
     /// Takes what a helper read, if the subscriber is still there.
     pub(super) fn on_chunk(&mut self, chunk: &Chunk) {
         let key = chunk.key;
-        let Some(subscriber) = self.subscribers.of_key(key) else { return };
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
         if subscriber.phase != Phase::Reading {
             return;
         }
@@ -133,7 +149,9 @@ impl Shard {
             // Read again once the socket has room.
             return;
         }
-        let Some(subscriber) = self.subscribers.of_key(key) else { return };
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
         let stuck = chunk.next <= subscriber.cursor && self.head > subscriber.cursor;
         if chunk.failed || (stuck && chunk.marks.is_empty()) {
             self.close(key.index, CloseReason::InternalError);
@@ -145,7 +163,11 @@ impl Shard {
             return;
         }
         let frame = Frame::of_framed(chunk.bytes.clone());
-        let frames: &[&Frame] = if chunk.marks.is_empty() { &[] } else { &[&frame] };
+        let frames: &[&Frame] = if chunk.marks.is_empty() {
+            &[]
+        } else {
+            &[&frame]
+        };
         if let Written::All = self.write_marked(key, frames, &chunk.marks, chunk.next) {
             self.make_ready(key.index);
         }
@@ -154,7 +176,9 @@ impl Shard {
     /// Events the subscriber needed are gone: it hears of it, or is closed so that the next
     /// answer's header tells. `false` when it is gone.
     fn tell_gap(&mut self, key: SubscriberKey, gap: Gap) -> bool {
-        let Some(subscriber) = self.subscribers.of_key(key) else { return false };
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return false;
+        };
         if subscriber.at_border() && subscriber.selection.told_until >= Some(gap.until) {
             return true;
         }
@@ -183,7 +207,8 @@ impl Shard {
         }
     }
 
-    /// Writes frames whose events end at `marks`; moves the cursor to `next` or to where it stopped.
+    /// Writes frames whose events end at `marks`; moves the cursor to `next`, or to where the
+    /// socket stopped.
     fn write_marked(
         &mut self,
         key: SubscriberKey,
@@ -192,7 +217,9 @@ impl Shard {
         next: Offset,
     ) -> Written {
         let now = self.shared.clock.tick();
-        let Some(subscriber) = self.subscribers.of_key(key) else { return Written::Stopped };
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return Written::Stopped;
+        };
         let skip = subscriber.partial as usize;
         let total = marks.last().map_or(0, |mark| mark.1);
         if skip > 0 && marks.first().is_none_or(|mark| mark.0 != subscriber.cursor) {
@@ -238,7 +265,9 @@ impl Shard {
     fn pay_owed(&mut self, index: u32) -> bool {
         let heartbeat = self.heartbeat.clone();
         let now = self.shared.clock.tick();
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return false };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return false;
+        };
         let length = heartbeat.framed(subscriber.sink.framing()).len();
         let skip = length - usize::from(subscriber.owed);
         match subscriber.sink.write(&[&heartbeat], skip) {
@@ -261,11 +290,15 @@ impl Shard {
     fn unstall(&mut self, index: u32) {
         let policy = self.shared.policy.load();
         let now = self.shared.clock.tick();
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         if subscriber.stalled_since != NEVER {
             subscriber.stalled_since = NEVER;
             let timeout = policy.settings.tcp_user_timeout.as_millis();
-            subscriber.sink.set_user_timeout_ms(u32::try_from(timeout).unwrap_or(u32::MAX));
+            subscriber
+                .sink
+                .set_user_timeout_ms(u32::try_from(timeout).unwrap_or(u32::MAX));
             self.set_timer(index, now);
         }
     }

@@ -22,7 +22,10 @@ impl Shard {
     pub(super) fn take_new_events(&mut self) {
         while self.jobs.len() < JOBS_MAX && self.jobs_bytes < JOBS_BYTES_MAX {
             let mut entries = std::mem::take(&mut self.entries);
-            let in_window = self.shared.window.take(self.head, SLICE_VISITS, &mut entries);
+            let in_window = self
+                .shared
+                .window
+                .take(self.head, SLICE_VISITS, &mut entries);
             if !in_window && self.jobs.is_empty() {
                 self.fall_back();
             }
@@ -40,7 +43,8 @@ impl Shard {
 
     fn add_job(&mut self, entry: Arc<Entry>) {
         let mut matched = self.spare_matched.pop().unwrap_or_default();
-        self.matchers.matching(entry.topics.iter().map(AsRef::as_ref), &mut matched);
+        self.matchers
+            .matching(entry.topics.iter().map(AsRef::as_ref), &mut matched);
         if matched.is_empty() {
             self.spare_matched.push(matched);
         } else {
@@ -57,7 +61,9 @@ impl Shard {
         );
         let head = self.head;
         for index in 0..self.subscribers.places() {
-            let Some(subscriber) = self.subscribers.get_mut(index) else { continue };
+            let Some(subscriber) = self.subscribers.get_mut(index) else {
+                continue;
+            };
             if subscriber.phase == Phase::Live {
                 subscriber.cursor = subscriber.cursor.max(head);
                 subscriber.phase = Phase::Blocked;
@@ -71,7 +77,9 @@ impl Shard {
     /// Visits the next subscribers of the waiting events.
     pub(super) fn sweep_slice(&mut self) {
         for _ in 0..SLICE_VISITS {
-            let Some(index) = self.next_to_visit() else { return };
+            let Some(index) = self.next_to_visit() else {
+                return;
+            };
             self.visit(index);
         }
     }
@@ -86,7 +94,10 @@ impl Shard {
             let list = &self.lists[matcher.0 as usize];
             let remaining = self.sweep.remaining.unwrap_or(list.len()).min(list.len());
             let Some(position) = remaining.checked_sub(1) else {
-                self.sweep = Sweep { matcher: self.sweep.matcher + 1, remaining: None };
+                self.sweep = Sweep {
+                    matcher: self.sweep.matcher + 1,
+                    remaining: None,
+                };
                 continue;
             };
             self.sweep.remaining = Some(position);
@@ -105,8 +116,12 @@ impl Shard {
 
     /// Writes everything that waits for one subscriber in one call.
     fn visit(&mut self, index: u32) {
-        let Some(first) = self.jobs.front().map(|job| job.entry.offset()) else { return };
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(first) = self.jobs.front().map(|job| job.entry.offset()) else {
+            return;
+        };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         if subscriber.phase != Phase::Live || subscriber.cursor > first {
             return;
         }
@@ -145,7 +160,9 @@ impl Shard {
     /// The socket is full: the subscriber waits for room, and its write timeout runs.
     pub(super) fn block(&mut self, index: u32, now: u32, progressed: bool) {
         let policy = self.shared.policy.load();
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         subscriber.phase = Phase::Blocked;
         if progressed {
             subscriber.last_write_at = now;
@@ -240,7 +257,12 @@ impl<'a> Gathered<'a> {
 /// Whether an event is for a subscriber of this shard, by what the matching already found.
 fn is_for(job: &Job, subscriber: &Subscriber) -> bool {
     let matched = |id: MatcherId| job.matched.contains(&id);
-    subscriber.memberships.iter().any(|membership| matched(membership.matcher))
+    subscriber
+        .memberships
+        .iter()
+        .any(|membership| matched(membership.matcher))
         && (!job.entry.is_private
-            || subscriber.selection.may_read(job.entry.topics.iter().map(AsRef::as_ref)))
+            || subscriber
+                .selection
+                .may_read(job.entry.topics.iter().map(AsRef::as_ref)))
 }

@@ -66,12 +66,19 @@ pub struct Inbox {
 
 impl Inbox {
     pub(crate) fn new(waker: mio::Waker) -> Self {
-        Self { commands: Mutex::default(), waker, awake: AtomicBool::new(false) }
+        Self {
+            commands: Mutex::default(),
+            waker,
+            awake: AtomicBool::new(false),
+        }
     }
 
     /// Adds a command and wakes the shard.
     pub fn send(&self, command: Command) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(command);
         self.wake();
     }
 

@@ -21,7 +21,8 @@ impl Shard {
         self.metrics.opened(new.sink.kind());
         if let Err(error) = new.sink.register(self.poll.registry(), token) {
             tracing::error!(%error, "a subscriber's socket could not be watched");
-            self.metrics.closed(new.sink.kind(), CloseReason::InternalError);
+            self.metrics
+                .closed(new.sink.kind(), CloseReason::InternalError);
             if let Some(present) = &new.present {
                 self.shared.presence.leave(present);
             }
@@ -33,8 +34,8 @@ impl Shard {
         let memberships = self.join_lists(&new, key.index);
         let mut subscriber = Subscriber::new(new, memberships, now);
         // Rounded down: a stream never outlives its token.
-        subscriber.expires_at = expires_at_ms
-            .map_or(NEVER, |at| u32::try_from(at / TICK_MS).unwrap_or(NEVER));
+        subscriber.expires_at =
+            expires_at_ms.map_or(NEVER, |at| u32::try_from(at / TICK_MS).unwrap_or(NEVER));
         let policy = self.shared.policy.load();
         // Each at its own moment in the last fifth, so that streams that began together do not
         // end together.
@@ -69,7 +70,10 @@ impl Shard {
                 let list = &mut self.lists[place];
                 let position = u32::try_from(list.len()).expect("fewer than 2^32 subscribers");
                 list.push(index);
-                Membership { matcher: *id, position }
+                Membership {
+                    matcher: *id,
+                    position,
+                }
             })
             .collect()
     }
@@ -89,7 +93,9 @@ impl Shard {
 
     /// The last of a list has taken the place of one that left.
     fn moved(&mut self, index: u32, to: Membership) {
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         for membership in &mut subscriber.memberships {
             if membership.matcher == to.matcher {
                 membership.position = to.position;
@@ -110,7 +116,9 @@ impl Shard {
         last_words: Option<&Frame>,
     ) {
         let generation = self.subscribers.generation(index);
-        let Some(subscriber) = self.subscribers.remove(index) else { return };
+        let Some(subscriber) = self.subscribers.remove(index) else {
+            return;
+        };
         let subscriber = *subscriber;
         self.wheel.clear(index);
         self.leave_lists(&subscriber.memberships);

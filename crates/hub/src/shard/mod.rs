@@ -84,7 +84,10 @@ impl Seat {
     pub(crate) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        Ok(Self { poll, inbox: Arc::new(Inbox::new(waker)) })
+        Ok(Self {
+            poll,
+            inbox: Arc::new(Inbox::new(waker)),
+        })
     }
 }
 
@@ -171,7 +174,9 @@ impl Shard {
             commands: Vec::new(),
             spare_matched: Vec::new(),
         };
-        std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || owned.run())
+        std::thread::Builder::new()
+            .name(format!("shard-{number}"))
+            .spawn(move || owned.run())
     }
 
     fn run(mut self) {
@@ -218,15 +223,23 @@ impl Shard {
         let ahead = self.wheel.ticks_to_next(now)?;
         if self.shared.clock.is_manual() {
             // Whoever moves the clock wakes the shards.
-            return if ahead == 0 { Some(Duration::ZERO) } else { None };
+            return if ahead == 0 {
+                Some(Duration::ZERO)
+            } else {
+                None
+            };
         }
         let due_ms = u64::from(now + ahead) * TICK_MS;
-        Some(Duration::from_millis(due_ms.saturating_sub(self.shared.clock.now_ms())))
+        Some(Duration::from_millis(
+            due_ms.saturating_sub(self.shared.clock.now_ms()),
+        ))
     }
 
     fn on_readiness(&mut self, event: &mio::event::Event) {
         let index = u32::try_from(event.token().0).expect("tokens are places");
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             let mut discarded = subscriber.discarded;
             let heard = subscriber.sink.hear(&mut discarded);
@@ -242,7 +255,9 @@ impl Shard {
     }
 
     fn on_room(&mut self, index: u32) {
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         if let Err(error) = subscriber.sink.flush() {
             let reason = reason_of(&error);
             self.close(index, reason);

@@ -139,7 +139,11 @@ impl Subscribers {
     /// The subscriber of a key, unless it has left and its place is another's.
     pub(super) fn of_key(&mut self, key: SubscriberKey) -> Option<&mut Subscriber> {
         let place = self.places.get_mut(key.index as usize)?;
-        if place.0 == key.generation { place.1.as_deref_mut() } else { None }
+        if place.0 == key.generation {
+            place.1.as_deref_mut()
+        } else {
+            None
+        }
     }
 
     pub(super) fn generation(&self, index: u32) -> u32 {

@@ -41,13 +41,19 @@ struct Sizes {
     window_events: usize,
 }
 
-const ROOMY: Sizes = Sizes { log_events: 100_000, window_events: 10_000 };
+const ROOMY: Sizes = Sizes {
+    log_events: 100_000,
+    window_events: 10_000,
+};
 
 impl Rig {
     fn new(sizes: &Sizes, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::default();
         change(&mut settings);
-        let config = MemoryConfig { bytes_max: 1 << 30, events_max: sizes.log_events };
+        let config = MemoryConfig {
+            bytes_max: 1 << 30,
+            events_max: sizes.log_events,
+        };
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new(config));
         let seat = Seat::new().expect("a poll");
         let inbox = Arc::clone(&seat.inbox);
@@ -61,13 +67,22 @@ impl Rig {
         let shared = Shared {
             window,
             replayer: Arc::clone(&replayer),
-            policy: Arc::new(PolicyCell::new(Policy::new(settings).expect("valid settings"))),
+            policy: Arc::new(PolicyCell::new(
+                Policy::new(settings).expect("valid settings"),
+            )),
             presence: Arc::new(Presence::new(Arc::clone(&log))),
             clock: clock.clone(),
         };
         let counters = Arc::clone(&metrics.shards[0]);
         let thread = Shard::start(0, seat, Arc::new(shared), counters).expect("a thread");
-        Self { log, clock, inbox, metrics, replayer, thread: Some(thread) }
+        Self {
+            log,
+            clock,
+            inbox,
+            metrics,
+            replayer,
+            thread: Some(thread),
+        }
     }
 
     fn publish(&self, topic: &str, data: &str) {
@@ -83,7 +98,8 @@ impl Rig {
             retry_ms: None,
             data: data.into(),
         };
-        self.log.append(draft, Box::new(|outcome| assert!(outcome.is_ok())));
+        self.log
+            .append(draft, Box::new(|outcome| assert!(outcome.is_ok())));
     }
 
     fn head(&self) -> Offset {
@@ -103,7 +119,10 @@ impl Rig {
         let (ours, theirs) = pair();
         ours.set_nonblocking(true).expect("a socket option");
         let mut parts = (
-            Selection { matchers: parse(matchers), ..Selection::default() },
+            Selection {
+                matchers: parse(matchers),
+                ..Selection::default()
+            },
             None,
         );
         change(&mut parts);
@@ -115,7 +134,10 @@ impl Rig {
             present: None,
             permit: None,
         })));
-        Peer { socket: theirs, bytes: Vec::new() }
+        Peer {
+            socket: theirs,
+            bytes: Vec::new(),
+        }
     }
 
     fn advance(&self, by: Duration) {
@@ -143,7 +165,9 @@ impl Rig {
 
     fn wait_closed(&self, reason: CloseReason, count: u32) {
         let name = reason.name();
-        self.wait_for(&format!("gush_streams_closed_total{{reason=\"{name}\"}} {count}"));
+        self.wait_for(&format!(
+            "gush_streams_closed_total{{reason=\"{name}\"}} {count}"
+        ));
     }
 
     fn page(&self) -> String {
@@ -176,14 +200,19 @@ impl Drop for Rig {
 }
 
 fn parse(matchers: &[&str]) -> Box<[Matcher]> {
-    matchers.iter().map(|text| Matcher::parse(text).expect("a good matcher")).collect()
+    matchers
+        .iter()
+        .map(|text| Matcher::parse(text).expect("a good matcher"))
+        .collect()
 }
 
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let theirs = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
     let (ours, _) = listener.accept().expect("accepts");
-    theirs.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    theirs
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket option");
     (ours, theirs)
 }
 
@@ -218,7 +247,10 @@ impl Peer {
                 break chunk;
             }
         };
-        let data = chunk.split("data: ").nth(1).unwrap_or_else(|| panic!("no event: {chunk:?}"));
+        let data = chunk
+            .split("data: ")
+            .nth(1)
+            .unwrap_or_else(|| panic!("no event: {chunk:?}"));
         data.trim_end().to_owned()
     }
 
@@ -272,7 +304,9 @@ fn live_events_reach_those_who_asked_in_order() {
     exact.expect_data((0..500).flat_map(|n| [format!("a{n}"), format!("c{n}")]));
     template.expect_data((0..500).map(|n| format!("c{n}")));
     for peer in [&mut both, &mut all] {
-        peer.expect_data((0..500).flat_map(|n| [format!("a{n}"), format!("b{n}"), format!("c{n}")]));
+        peer.expect_data(
+            (0..500).flat_map(|n| [format!("a{n}"), format!("b{n}"), format!("c{n}")]),
+        );
     }
 }
 
@@ -295,10 +329,15 @@ fn private_events_need_a_grant_for_one_of_their_topics() {
 
 #[test]
 fn a_slow_reader_gets_everything_from_the_log() {
-    let sizes = Sizes { log_events: 100_000, window_events: 16 };
+    let sizes = Sizes {
+        log_events: 100_000,
+        window_events: 16,
+    };
     let rig = Rig::new(&sizes, |_| {});
     let mut slow = rig.subscribe(&["a"]);
-    SockRef::from(&slow.socket).set_recv_buffer_size(64 * 1024).expect("a socket option");
+    SockRef::from(&slow.socket)
+        .set_recv_buffer_size(64 * 1024)
+        .expect("a socket option");
     let mut quick = rig.subscribe(&["a"]);
     let data = |number: u32| format!("{number} {}", "x".repeat(2000));
     for number in 0..4000 {
@@ -317,7 +356,9 @@ fn a_slow_reader_gets_everything_from_the_log() {
 
 #[test]
 fn silence_is_broken_by_a_bare_comment() {
-    let rig = Rig::new(&ROOMY, |settings| settings.heartbeat = Duration::from_secs(24));
+    let rig = Rig::new(&ROOMY, |settings| {
+        settings.heartbeat = Duration::from_secs(24)
+    });
     let mut peer = rig.subscribe(&["a"]);
     rig.wait_taken_in(1);
     rig.advance(Duration::from_secs(20));
@@ -395,24 +436,36 @@ fn a_drain_spreads_the_ends_and_gives_each_its_own_delay() {
     }
     rig.advance(Duration::from_secs(10));
     rig.wait_closed(CloseReason::Drain, 41);
-    rig.thread.take().expect("running").join().expect("no panic");
+    rig.thread
+        .take()
+        .expect("running")
+        .join()
+        .expect("no panic");
     rig.replayer.stop();
     let delays: BTreeSet<u64> = peers
         .iter_mut()
         .map(|peer| {
             let words = peer.chunk().expect("last words");
             assert_eq!(peer.chunk(), None);
-            let delay = words.strip_prefix("retry: ").and_then(|rest| rest.trim_end().parse().ok());
+            let delay = words
+                .strip_prefix("retry: ")
+                .and_then(|rest| rest.trim_end().parse().ok());
             delay.expect("a retry line")
         })
         .collect();
     assert!(delays.len() > 30, "{delays:?}");
-    assert!(delays.iter().all(|delay| (1000..=3000).contains(delay)), "{delays:?}");
+    assert!(
+        delays.iter().all(|delay| (1000..=3000).contains(delay)),
+        "{delays:?}"
+    );
 }
 
 #[test]
 fn what_was_trimmed_away_is_told_or_ends_the_stream() {
-    let sizes = Sizes { log_events: 50, window_events: 10 };
+    let sizes = Sizes {
+        log_events: 50,
+        window_events: 10,
+    };
     let rig = Rig::new(&sizes, |_| {});
     let start = rig.head();
     for number in 0..100 {
@@ -420,7 +473,10 @@ fn what_was_trimmed_away_is_told_or_ends_the_stream() {
     }
     let mut told = rig.subscribe_as(&["a"], start, |parts| parts.0.wants_gap = true);
     let gap = told.chunk().expect("the gap event");
-    assert_eq!(gap, "event: gush-gap\ndata: {\"events\":50,\"reason\":\"trimmed\"}\n\n");
+    assert_eq!(
+        gap,
+        "event: gush-gap\ndata: {\"events\":50,\"reason\":\"trimmed\"}\n\n"
+    );
     told.expect_data((50..100).map(|number| number.to_string()));
     let mut plain = rig.subscribe_as(&["a"], start, |_| {});
     assert_eq!(plain.chunk(), None);
@@ -432,7 +488,9 @@ fn bytes_behind_a_subscribe_are_thrown_away_up_to_a_bound() {
     use std::io::Write;
     let rig = Rig::new(&ROOMY, |_| {});
     let mut peer = rig.subscribe(&["a"]);
-    peer.socket.write_all(b"POST / HTTP/1.1\r\n\r\n").expect("written");
+    peer.socket
+        .write_all(b"POST / HTTP/1.1\r\n\r\n")
+        .expect("written");
     rig.publish("a", "served");
     assert_eq!(peer.data(), "served");
     // Fails once the hub has reset the connection.
@@ -456,7 +514,10 @@ fn churn(seed: u64) {
         expected: Vec<String>,
     }
     let mut random = fastrand::Rng::with_seed(seed);
-    let sizes = Sizes { log_events: 100_000, window_events: random.usize(4..200) };
+    let sizes = Sizes {
+        log_events: 100_000,
+        window_events: random.usize(4..200),
+    };
     let rig = Rig::new(&sizes, |_| {});
     let mut published: Vec<(usize, String)> = Vec::new();
     let mut followers: Vec<Follower> = Vec::new();
@@ -493,7 +554,11 @@ fn churn(seed: u64) {
                 let start = Offset::FIRST.plus(from as u64);
                 let peer = rig.subscribe_as(&names, start, |_| {});
                 let expected = wanted(&topics, from, &published);
-                followers.push(Follower { peer, topics, expected });
+                followers.push(Follower {
+                    peer,
+                    topics,
+                    expected,
+                });
             }
             _ if followers.is_empty() => {}
             _ => {
@@ -505,7 +570,10 @@ fn churn(seed: u64) {
     for (number, follower) in followers.iter_mut().enumerate() {
         for (place, expected) in follower.expected.iter().enumerate() {
             let found = follower.peer.data();
-            assert_eq!(&found, expected, "seed {seed}, follower {number}, event {place}");
+            assert_eq!(
+                &found, expected,
+                "seed {seed}, follower {number}, event {place}"
+            );
         }
     }
 }

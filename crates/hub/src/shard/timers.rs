@@ -11,7 +11,9 @@ impl Shard {
     /// Sets a subscriber's one timer to whatever comes first for it.
     pub(super) fn set_timer(&mut self, index: u32, now: u32) {
         let policy = self.shared.policy.load();
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         let mut deadline = subscriber.expires_at.min(subscriber.life_end);
         if subscriber.stalled_since != NEVER {
             let timeout = ticks(policy.settings.write_timeout).max(1);
@@ -36,14 +38,18 @@ impl Shard {
     pub(super) fn fire_timers(&mut self) {
         let now = self.shared.clock.tick();
         for _ in 0..SLICE_VISITS {
-            let Some(index) = self.wheel.pop_due(now) else { return };
+            let Some(index) = self.wheel.pop_due(now) else {
+                return;
+            };
             self.on_timer(index, now);
         }
     }
 
     fn on_timer(&mut self, index: u32, now: u32) {
         let policy = self.shared.policy.load();
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         let write_timeout = ticks(policy.settings.write_timeout).max(1);
         let beat = ticks(policy.settings.heartbeat);
         let ended = if subscriber.expires_at <= now {
@@ -74,7 +80,9 @@ impl Shard {
 
     fn beat(&mut self, index: u32, now: u32) {
         let heartbeat = self.heartbeat.clone();
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         let length = heartbeat.framed(subscriber.sink.framing()).len();
         match subscriber.sink.write(&[&heartbeat], 0) {
             Ok(taken) if taken == length => {
@@ -88,7 +96,10 @@ impl Shard {
                 subscriber.last_write_at = now;
                 if subscriber.phase == Phase::Live {
                     // What is swept but not visited yet is at or after the job in front.
-                    let first = self.jobs.front().map_or(self.head, |job| job.entry.offset());
+                    let first = self
+                        .jobs
+                        .front()
+                        .map_or(self.head, |job| job.entry.offset());
                     subscriber.cursor = subscriber.cursor.max(first.min(self.head));
                     self.metrics.behind.add(1);
                     self.block(index, now, false);
@@ -112,7 +123,9 @@ impl Shard {
 
     /// Ends as many streams as are due by now; all that are left at the end of the window.
     pub(super) fn drain_slice(&mut self) {
-        let Some(mut plan) = self.drain.take() else { return };
+        let Some(mut plan) = self.drain.take() else {
+            return;
+        };
         let elapsed = self.shared.clock.tick().saturating_sub(plan.started_at);
         let over = elapsed >= plan.window_ticks;
         let due = if over {

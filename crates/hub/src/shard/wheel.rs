@@ -14,7 +14,11 @@ struct Link {
     slot: u32,
 }
 
-const UNLINKED: Link = Link { previous: NONE, next: NONE, slot: NONE };
+const UNLINKED: Link = Link {
+    previous: NONE,
+    next: NONE,
+    slot: NONE,
+};
 
 /// Timers by subscriber index, in doubly linked lists threaded through one array: 12 bytes each.
 #[derive(Debug)]
@@ -46,7 +50,11 @@ impl Wheel {
         let distance = deadline.saturating_sub(self.tick).min(SLOTS - 1);
         let slot = (self.tick.wrapping_add(distance)) % SLOTS;
         let head = self.heads[slot as usize];
-        self.links[index as usize] = Link { previous: NONE, next: head, slot };
+        self.links[index as usize] = Link {
+            previous: NONE,
+            next: head,
+            slot,
+        };
         if head != NONE {
             self.links[head as usize].previous = index;
         }
@@ -56,7 +64,9 @@ impl Wheel {
 
     /// Stops the timer of `index`, if it runs.
     pub(super) fn clear(&mut self, index: u32) {
-        let Some(link) = self.links.get(index as usize).copied() else { return };
+        let Some(link) = self.links.get(index as usize).copied() else {
+            return;
+        };
         if link.slot == NONE {
             return;
         }

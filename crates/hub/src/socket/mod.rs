@@ -133,7 +133,11 @@ impl Sink {
     /// Ends the stream. `last_words` (unframed text) are sent if there is room and the reason
     /// allows; `at_border` says whether the bytes so far end with a whole frame.
     pub fn close(self, reason: CloseReason, last_words: Option<&Frame>, at_border: bool) {
-        let words = if reason.resets() || !at_border { None } else { last_words };
+        let words = if reason.resets() || !at_border {
+            None
+        } else {
+            last_words
+        };
         match self {
             Self::Tcp(sink) => sink.close(reason, words, at_border),
             Self::Tls(sink) => sink.close(reason, words, at_border),

@@ -46,7 +46,10 @@ impl TcpSink {
     /// Takes over a connected, non-blocking socket whose answer head has been sent.
     #[must_use]
     pub fn new(stream: std::net::TcpStream, framing: Framing) -> Self {
-        Self { stream: TcpStream::from_std(stream), framing }
+        Self {
+            stream: TcpStream::from_std(stream),
+            framing,
+        }
     }
 
     pub(super) const fn framing(&self) -> Framing {
@@ -75,7 +78,11 @@ impl TcpSink {
     pub(super) fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
         // Both directions once: with edge triggering the kernel reports room only after a write
         // came up short, so nothing has to be armed later.
-        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(
+            &mut self.stream,
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )
     }
 
     pub(super) fn hear(&mut self, discarded: &mut u32) -> Heard {
@@ -117,7 +124,10 @@ pub(super) fn reset(stream: &TcpStream) {
 pub(super) fn none_if_full(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ) =>
         {
             Ok(0)
         }

@@ -34,7 +34,11 @@ impl TlsSink {
         framing: Framing,
     ) -> Self {
         connection.set_buffer_limit(Some(TLS_PENDING_BYTES_MAX));
-        Self { stream: TcpStream::from_std(stream), connection, framing }
+        Self {
+            stream: TcpStream::from_std(stream),
+            connection,
+            framing,
+        }
     }
 
     pub(super) const fn framing(&self) -> Framing {
@@ -72,7 +76,11 @@ impl TlsSink {
     }
 
     pub(super) fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(
+            &mut self.stream,
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )
     }
 
     pub(super) fn hear(&mut self, discarded: &mut u32) -> Heard {
