@@ -39,7 +39,7 @@ pub(crate) fn command() -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let loaded = Settings::load(&sources(matches)).map_err(Failure::failed)?;
+    let loaded = Settings::load(&sources(matches)).map_err(|error| Failure::config(&error))?;
     check_files(&loaded.settings)?;
     let mut warnings =
         unread_variables(std::env::vars_os().filter_map(|(n, _)| n.into_string().ok()));

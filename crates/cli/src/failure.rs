@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+use gush_hub::config::{ConfigError, Origin};
+
 /// Why a subcommand stops.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -24,6 +26,21 @@ impl Failure {
 
     pub(crate) fn usage(text: impl Display) -> Self {
         Self::Usage(text.to_string())
+    }
+
+    /// A configuration that cannot be used: a usage error if a flag's value is wrong, a failure if
+    /// the file or the environment is.
+    pub(crate) fn config(error: &ConfigError) -> Self {
+        let is_value =
+            |origin: &Origin| matches!(origin, Origin::Flag(flag) if !flag.starts_with("--config"));
+        if error
+            .problems
+            .iter()
+            .any(|problem| is_value(&problem.origin))
+        {
+            return Self::usage(error);
+        }
+        Self::failed(error)
     }
 
     /// An error of writing to stdout.

@@ -37,7 +37,7 @@ pub(crate) fn command() -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let loaded = Settings::load(&sources(matches)).map_err(Failure::failed)?;
+    let loaded = Settings::load(&sources(matches)).map_err(|error| Failure::config(&error))?;
     let set_level = logging::start(&loaded.settings)?;
     for line in unread_variables(std::env::vars_os().filter_map(|(n, _)| n.into_string().ok())) {
         tracing::warn!("{line}");
