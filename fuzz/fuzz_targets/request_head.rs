@@ -5,11 +5,12 @@ use gush_hub::credentials;
 use gush_hub::dialect::subscribe_request;
 use gush_hub::form::parse_pairs;
 use gush_hub::origin::{OriginRules, cors_headers, request_origin};
-use gush_hub::request::{Door, route};
+use gush_hub::request::{Door, parse_subscribe, route};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
+    let _ = parse_subscribe(bytes);
     let Some((method, target, headers)) = head(bytes) else {
         return;
     };

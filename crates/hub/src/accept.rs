@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -21,15 +21,12 @@ use crate::admit::{ConnectionPermit, Rejection};
 use crate::answer::{self, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
-use crate::request::Door;
+use crate::request::{Door, HEADERS_MAX, PlainSubscribe, parse_subscribe};
 use crate::shard::NewSubscriber;
 use crate::socket::SocketOptions;
 use crate::subscribe;
 use crate::tls::TlsCell;
 use crate::transport::{HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
-
-/// Most header lines of a request.
-const HEADERS_MAX: usize = 100;
 
 /// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
 /// browsers open one per subscription, proxies some dozens.
@@ -189,43 +186,6 @@ async fn read_first(transport: &mut Transport, bytes: &mut BytesMut) -> io::Resu
             });
         }
     }
-}
-
-/// The head of a subscribe that needs nothing but a stream.
-struct PlainSubscribe {
-    headers: HeaderMap,
-    query: String,
-    is_http11: bool,
-}
-
-/// `None` for anything that is not exactly a plain subscribe: a body, no single Host, an upgrade.
-fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
-    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut lines);
-    if !matches!(head.parse(bytes), Ok(httparse::Status::Complete(_))) {
-        return None;
-    }
-    let is_http11 = head.version == Some(1);
-    // Parsed as hyper parses it, so that both paths take the same targets.
-    let target: http::Uri = head.path?.parse().ok()?;
-    let query = target.query()?.to_owned();
-    let mut headers = HeaderMap::with_capacity(head.headers.len());
-    for line in head.headers.iter() {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
-        headers.append(name, HeaderValue::from_bytes(line.value).ok()?);
-    }
-    let hosts = headers.get_all(http::header::HOST).iter().count();
-    let has_body = ["content-length", "transfer-encoding", "upgrade", "expect"]
-        .iter()
-        .any(|name| headers.contains_key(*name));
-    if has_body || hosts > 1 || (is_http11 && hosts == 0) {
-        return None;
-    }
-    Some(PlainSubscribe {
-        headers,
-        query,
-        is_http11,
-    })
 }
 
 /// Admits, answers and hands over: the task ends here, the socket goes on.

@@ -1,9 +1,12 @@
 //! From a request's method and path to one of a closed set of routes.
 
-use http::Method;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::console;
 use crate::dialect::{HUB_PATH, SUBSCRIPTIONS_PATH};
+
+/// Most header lines of a request.
+pub const HEADERS_MAX: usize = 100;
 
 /// The listener a request came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +161,51 @@ pub fn route<'a>(method: &Method, path: &'a str, door: Door) -> Route<'a> {
             allow: READ_METHODS,
         },
     }
+}
+
+/// The head of a subscribe that needs nothing but a stream.
+#[derive(Debug)]
+pub struct PlainSubscribe {
+    /// Its header lines.
+    pub headers: HeaderMap,
+    /// What follows the path.
+    pub query: String,
+    /// HTTP/1.1, else 1.0.
+    pub is_http11: bool,
+}
+
+/// Reads a head as the fast path serves it.
+///
+/// `None` for anything that is not exactly a plain subscribe: a body, no single Host, an upgrade,
+/// half a head. hyper judges those.
+#[must_use]
+pub fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
+    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut lines);
+    if !matches!(head.parse(bytes), Ok(httparse::Status::Complete(_))) {
+        return None;
+    }
+    let is_http11 = head.version == Some(1);
+    // Parsed as hyper parses it, so that both paths take the same targets.
+    let target: http::Uri = head.path?.parse().ok()?;
+    let query = target.query()?.to_owned();
+    let mut headers = HeaderMap::with_capacity(head.headers.len());
+    for line in head.headers.iter() {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_bytes(line.value).ok()?);
+    }
+    let hosts = headers.get_all(http::header::HOST).iter().count();
+    let has_body = ["content-length", "transfer-encoding", "upgrade", "expect"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    if has_body || hosts > 1 || (is_http11 && hosts == 0) {
+        return None;
+    }
+    Some(PlainSubscribe {
+        headers,
+        query,
+        is_http11,
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Where events are kept, how safely, how long.
 
+use gush_log::DiskConfig;
+
 use std::time::Duration;
 
 use super::{Form, Group, OptionSpec, Value, Zero};
@@ -82,7 +84,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
         key: "segment_bytes",
         form: Form::Bytes {
             min: 64 << 10,
-            max: 4 << 30,
+            max: DiskConfig::SEGMENT_BYTES_MAX,
             zero: None,
         },
         default: "64MiB",

@@ -357,7 +357,7 @@ fn a_slow_reader_gets_everything_from_the_log() {
 #[test]
 fn silence_is_broken_by_a_bare_comment() {
     let rig = Rig::new(&ROOMY, |settings| {
-        settings.heartbeat = Duration::from_secs(24)
+        settings.heartbeat = Duration::from_secs(24);
     });
     let mut peer = rig.subscribe(&["a"]);
     rig.wait_taken_in(1);
