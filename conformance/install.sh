@@ -31,11 +31,16 @@ if [ -n "$packages" ]; then
     exit 1
   fi
   say "apt:$packages"
+  log=$(mktemp)
   # The lists of a fresh machine are empty, those of an old one name files that are gone.
-  $as_root apt-get -qq update
   # shellcheck disable=SC2086 # words on purpose
-  $as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends $packages >/dev/null
+  if ! { $as_root apt-get -qq update && $as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq -y install --no-install-recommends $packages; } >"$log" 2>&1; then
+    cat "$log" >&2
+    say 'apt failed' >&2
+    exit 1
+  fi
+  rm -f "$log"
 else
   say 'Debian packages are there'
 fi

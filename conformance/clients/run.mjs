@@ -1,6 +1,6 @@
-// Real subscribers against the real hub. Each is cut off in three ways while somebody publishes: the
-// hub drains and restarts, the hub is killed and restarts, the hub ends the streams itself. Nothing
-// may be lost, doubled or out of order, by the subscriber's own means where it keeps the id, and
+// Real subscribers against the real hub. Each is cut off in three ways while somebody publishes:
+// the hub drains and restarts, the hub is killed and restarts, the hub ends the streams itself.
+// Nothing may be lost, doubled or out of order, by the subscriber's own means where it keeps the id, and
 // where it ends by handing it the last id it told.
 //
 //   node conformance/clients/run.mjs --gush target/debug/gush [--python target/venv/bin/python]
@@ -123,7 +123,9 @@ const endFaults = (one, cut, ends) => {
   const gaveUp = ends.find(({ end }) => end === 'gave up' || end === 'crashed');
   if (gaveUp) return [`${gaveUp.end}: ${gaveUp.detail}`];
   const expected = one.endsOn[cut] ?? '';
-  if (expected === '') return ends.length ? [`ended, though it should reconnect: ${told(one)}`] : [];
+  if (expected === '') {
+    return ends.length ? [`ended, though it should reconnect: ${told(one)}`] : [];
+  }
   // The hub was killed before it closed streams itself: that end is not this round's.
   const matter = cut === 'life' ? ends.slice(1) : ends;
   if (matter[0]?.end !== expected) {
@@ -156,8 +158,9 @@ const rounds = async (browser) => {
   try {
     await until('all are connected', () => subscribers.every((one) => one.opens > 0))
       .catch((error) => {
-        const missing = subscribers.filter((one) => one.opens === 0);
-        throw new Error(`${error.message}\n${missing.map((one) => `${one.name}: ${told(one)}`).join('\n')}`);
+        const missing = subscribers.filter((one) => one.opens === 0)
+          .map((one) => `${one.name}: ${told(one)}`);
+        throw new Error(`${error.message}\n${missing.join('\n')}`);
       });
     const publishing = count();
     for (const one of ROUNDS) await round(one, subscribers);

@@ -21,8 +21,8 @@ export class Subscriber {
   #process = null;
 
   /**
-   * `ends` says on which cuts the program ends by itself, and how: {drain, kill, life}, each 'clean',
-   * 'broken' or '' for "goes on by itself, and keeps the id".
+   * `ends` says on which cuts the program ends by itself, and how: {drain, kill, life}, each
+   * 'clean', 'broken' or '' for "goes on by itself, and keeps the id".
    */
   constructor(name, { command, ends = {}, parse, page }) {
     Object.assign(this, { name, command, endsOn: ends, parse, page });
@@ -42,7 +42,7 @@ export class Subscriber {
     const [program, ...args] = this.command({ url, token, cursor: this.lastId });
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: HERE });
     this.#process = child;
-    const parse = this.parse ? this.parse((what) => this.heard(what)) : jsonLines((what) => this.heard(what));
+    const parse = (this.parse ?? jsonLines)((what) => this.heard(what));
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', parse);
     child.stderr.on('data', (bytes) => { stderr = (stderr + bytes).slice(-2000); });

@@ -60,7 +60,8 @@ export class Hub {
     const args = ['serve', '--listen', `127.0.0.1:${this.#ports.public}`,
       '--admin-listen', `127.0.0.1:${this.#ports.admin}`,
       '--log', `disk:${join(this.#folder, 'log')}`, ...options];
-    const child = spawn(this.#binary, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: this.#folder });
+    const stdio = ['ignore', 'pipe', 'pipe'];
+    const child = spawn(this.#binary, args, { stdio, cwd: this.#folder });
     this.#process = child;
     child.on('error', (error) => { this.stderr += `${error}\n`; });
     let out = '';

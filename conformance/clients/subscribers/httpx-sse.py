@@ -8,7 +8,8 @@ headers = {"Authorization": f"Bearer {TOKEN}"}
 if CURSOR:
     headers["Last-Event-ID"] = CURSOR
 try:
-    with httpx.Client(timeout=None) as http, connect_sse(http, "GET", URL, headers=headers) as source:
+    http = httpx.Client(timeout=None, headers=headers)
+    with http, connect_sse(http, "GET", URL) as source:
         source.response.raise_for_status()
         say(open=True)
         for event in source.iter_sse():

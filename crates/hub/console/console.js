@@ -136,7 +136,8 @@ const detail = ({ name, detail: why, since, until }) => {
   const now = Date.now();
   const left = Math.max(0, Math.ceil((until - now) / 1000));
   switch (name) {
-    case 'open': return `for ${span(now - since)}${navigator.onLine ? '' : ', but this browser is offline'}`;
+    case 'open': return `for ${span(now - since)}`
+      + `${navigator.onLine ? '' : ', but this browser is offline'}`;
     case 'connecting': return now - since < SLOW_OPEN_MS ? ''
       : 'takes long; over HTTP/1.1 a browser holds six streams to one host, in all tabs together';
     case 'cut': return `for ${span(now - since)}${why ? `: ${why}` : ''}`
@@ -211,7 +212,8 @@ const watchStream = () => {
   let resumed = null;
   stream.addEventListener('state', () => {
     if (stream.state.name === 'refused') {
-      list.notice('refused', el('b', '', 'Refused'), ` ${clock(Date.now())} ${stream.state.detail}`);
+      list.notice('refused', el('b', '', 'Refused'),
+        ` ${clock(Date.now())} ${stream.state.detail}`);
     }
     showState();
     showCounters();
@@ -311,10 +313,12 @@ const showLines = () => {
   const fields = [...publishForm()].map(([name, value]) => data(name, value));
   setLine('line-publish', (text) => `curl ${HUB}${auth(text)} \\\n  ${fields.join(' \\\n  ')}`);
   const wanted = topics().map((topic) => data('topic', topic));
-  setLine('line-subscribe', (text) => `curl -NG ${HUB}${auth(text)} \\\n  ${wanted.join(' \\\n  ')}`);
+  setLine('line-subscribe', (text) => `curl -NG ${HUB}${auth(text)} \\\n  `
+    + wanted.join(' \\\n  '));
   setLine('line-browser', (text) => {
-    const set = topics().map((topic) => `url.searchParams.append('topic', ${JSON.stringify(topic)});`);
-    if (text) set.push(`url.searchParams.append('authorization', ${JSON.stringify(text)});`);
+    const append = (name, value) => `url.searchParams.append('${name}', ${JSON.stringify(value)});`;
+    const set = topics().map((topic) => append('topic', topic));
+    if (text) set.push(append('authorization', text));
     return `const url = new URL(${JSON.stringify(HUB)});\n${set.join('\n')}\n`
       + 'new EventSource(url).onmessage = (e) =>\n  console.log(e.lastEventId, e.data);';
   });

@@ -82,7 +82,8 @@ const pretty = (value, indent = '') => {
   const inner = `${indent}  `;
   const list = Array.isArray(value);
   const parts = list ? value.map((item) => inner + pretty(item, inner))
-    : Object.entries(value).map(([key, item]) => `${inner}${JSON.stringify(key)}: ${pretty(item, inner)}`);
+    : Object.entries(value)
+      .map(([key, item]) => `${inner}${JSON.stringify(key)}: ${pretty(item, inner)}`);
   return `${list ? '[' : '{'}\n${parts.join(',\n')}\n${indent}${list ? ']' : '}'}`;
 };
 
@@ -244,7 +245,8 @@ export class EventList {
     const { event } = item;
     const row = el('li', `event fresh${event.caughtUp ? ' caught' : ''}`);
     const date = new Date(event.at);
-    const time = el('time', '', `${clock(event.at)}.${String(date.getMilliseconds()).padStart(3, '0')}`);
+    const ms = String(date.getMilliseconds()).padStart(3, '0');
+    const time = el('time', '', `${clock(event.at)}.${ms}`);
     time.dateTime = date.toISOString();
     const body = el('div', 'body');
     const presence = drawPresence(event.data);

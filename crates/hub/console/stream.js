@@ -141,8 +141,8 @@ export class Stream extends EventTarget {
   reconnects = 0;
 
   /**
-   * Starts anew: `after` is the cursor, empty for only new events; `everyType` reads with fetch, for
-   * EventSource hands over only the types that are listened to.
+   * Starts anew: `after` is the cursor, empty for only new events; `everyType` reads with fetch,
+   * for EventSource hands over only the types that are listened to.
    */
   start({ topics, token, types, everyType, after }) {
     this.#halt();
@@ -165,7 +165,7 @@ export class Stream extends EventTarget {
     this.#probe(this.lastId === '');
   }
 
-  /** Replaces a stream that has been dead since `at` though nobody was told: after sleep, offline. */
+  /** Replaces a stream that has been dead since `at` though nobody was told, as after sleep. */
   renew(at) {
     if (this.state.name === 'closed' || this.state.name === 'refused') return;
     if (this.state.name === 'open' && !this.#lost) {
