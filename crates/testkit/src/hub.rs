@@ -35,6 +35,7 @@ pub struct HubBuilder {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     default_listeners: bool,
+    wrapper: Vec<OsString>,
 }
 
 impl HubBuilder {
@@ -51,6 +52,7 @@ impl HubBuilder {
             arguments: Vec::new(),
             environment: Vec::new(),
             default_listeners: true,
+            wrapper: Vec::new(),
         })
     }
 
@@ -134,8 +136,27 @@ impl HubBuilder {
         self
     }
 
+    /// Lowers the number of files the hub may have open, with the `prlimit` program; `None` where
+    /// there is none.
+    #[must_use]
+    pub fn with_descriptors(mut self, count: u32) -> Option<Self> {
+        let there = Command::new("prlimit")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        self.wrapper = vec!["prlimit".into(), format!("--nofile={count}:{count}").into()];
+        there.is_ok_and(|status| status.success()).then_some(self)
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.wrapper.split_first() {
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         command.arg("serve").current_dir(self.directory.path());
         if self.default_listeners {
             command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
