@@ -16,7 +16,7 @@ const SHOTS = process.argv.includes('--update-screenshots')
 const OPTIONS = ['--dev', '--retry', '500ms', '--drain-window', '1s'];
 const ROWS_MAX = 500; // as in crates/hub/console/list.js
 // What Chromium writes when a request fails because we cut it. Anything else is an error of ours.
-const EXPECTED = /^Failed to load resource: (net::ERR_|the server responded with a status of 401)/;
+const EXPECTED = /^Failed to load resource: (net::ERR_|the server .* a status of (401|503) )/;
 
 const T = 'https://example.com';
 const TEMPLATE = `${T}/{+path}`;
@@ -177,6 +177,17 @@ step('the cable of one tab is pulled and plugged in: it catches up', async () =>
   await right.context.setOffline(false);
   await bothShow(left, right);
   await expectLine(right, 'resumed', /, 5 events caught up$/, 2);
+});
+
+step('a proxy answers 503 for a while: the page says so, waits and comes back', async () => {
+  cable.refuse('no hub behind this proxy');
+  await inState(right, 'waiting');
+  const why = await text(right, '#state-detail');
+  if (!/^in \d+ s: 503: no hub behind this proxy$/.test(why)) throw new Error(`it says: ${why}`);
+  await publishAll(BEFORE);
+  cable.plug();
+  await bothShow(left, right);
+  await expectLine(right, 'resumed', /, 3 events caught up$/, 3);
 });
 
 step('hub stopped with a drain and restarted: the same', async () => {

@@ -1,7 +1,7 @@
 // Real subscribers against the real hub. Each is cut off in three ways while somebody publishes:
 // the hub drains and restarts, the hub is killed and restarts, the hub ends the streams itself.
-// Nothing may be lost, doubled or out of order, by the subscriber's own means where it keeps the id, and
-// where it ends by handing it the last id it told.
+// Nothing may be lost, doubled or out of order, by the subscriber's own means where it keeps the id,
+// and where it ends by handing it the last id it told.
 //
 //   node conformance/clients/run.mjs --gush target/debug/gush [--python target/venv/bin/python]
 

@@ -1,4 +1,5 @@
-// A cable between a tab and the hub that can be pulled: bytes stop, and nobody is told.
+// A cable between a tab and the hub that can be pulled (bytes stop, and nobody is told), or end at
+// a proxy that has no hub.
 
 import net from 'node:net';
 
@@ -6,6 +7,7 @@ export class Cable {
   #server;
   #sockets = new Set();
   #pulled = false;
+  #answer = '';
 
   /** Listens on a free port and forwards to `port`. */
   async lay(port) {
@@ -16,6 +18,11 @@ export class Cable {
 
   #join(near, port) {
     if (this.#pulled) { this.#hold(near); return; }
+    if (this.#answer) {
+      this.#hold(near);
+      near.once('data', () => near.end(this.#answer));
+      return;
+    }
     const far = net.connect(port, '127.0.0.1');
     for (const [from, to] of [[near, far], [far, near]]) {
       this.#hold(from);
@@ -41,8 +48,18 @@ export class Cable {
     }
   }
 
+  /** Cuts what is connected; from now on each request is answered with 503 and this text. */
+  refuse(text) {
+    this.#answer = `HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n`
+      + `Content-Type: text/plain\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   /** New connections pass again. */
-  plug() { this.#pulled = false; }
+  plug() {
+    this.#pulled = false;
+    this.#answer = '';
+  }
 
   remove() {
     this.#server?.close();
