@@ -16,6 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(whole, pieces);
     for item in &whole.0 {
         let Item::Event(event) = item else { continue };
+        if event.kind.contains('\0') {
+            continue; // readers take such a type, the encoder never writes one
+        }
         let fields = EventFields {
             kind: Some(&event.kind),
             retry_ms: None,
