@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{HeaderMap, Request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,7 +26,7 @@ use crate::shard::NewSubscriber;
 use crate::socket::SocketOptions;
 use crate::subscribe;
 use crate::tls::TlsCell;
-use crate::transport::{HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
+use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
 
 /// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
 /// browsers open one per subscription, proxies some dozens.
@@ -172,7 +172,7 @@ async fn read_first(transport: &mut Transport, bytes: &mut BytesMut) -> io::Resu
         if !bytes.is_empty() {
             match look(bytes) {
                 Look::Subscribe => return Ok(First::Subscribe),
-                Look::Other if bytes.starts_with(b"PRI") => return Ok(First::Http2),
+                Look::Other if bytes.starts_with(H2_BEGIN) => return Ok(First::Http2),
                 Look::Other => return Ok(First::Other),
                 Look::More => {}
             }
@@ -268,10 +268,11 @@ async fn serve_other(
 ) -> Result<Option<(Transport, BytesMut)>, Box<dyn std::error::Error + Send + Sync>> {
     let sniffed = Sniffed::new(transport, bytes, head_timeout);
     let stage = sniffed.stage();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let hub = Arc::clone(&listener.hub);
         let door = listener.door;
-        let busy = Busy::begin(&stage);
+        let busy = Busy::begin(&stage, !request.body().is_end_stream());
+        request.extensions_mut().insert(Arc::clone(&stage));
         // Boxed, because taking the transport back needs a future that can be moved.
         Box::pin(async move {
             let answer = answer::answer(&hub, door, request).await;
@@ -283,7 +284,6 @@ async fn serve_other(
         .header_read_timeout(IDLE_MAX)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .half_close(true)
         .title_case_headers(true)
         .serve_connection(TokioIo::new(sniffed), service);
     let mut stop = listener.stop.clone();

@@ -49,15 +49,15 @@ enum BodyKind {
 pub(crate) struct Busy(Arc<Stage>);
 
 impl Busy {
-    pub(crate) fn begin(stage: &Arc<Stage>) -> Self {
-        stage.serving();
+    pub(crate) fn begin(stage: &Arc<Stage>, has_body: bool) -> Self {
+        stage.serving(has_body);
         Self(Arc::clone(stage))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.idle();
+        self.0.answered();
     }
 }
 
@@ -123,7 +123,7 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
         Route::Subscribe { is_head } => {
             subscribe_in_hyper(hub, &parts, query.unwrap_or(""), is_head).await
         }
-        Route::Publish => publish::publish(hub, headers, query.unwrap_or(""), body)
+        Route::Publish => publish::publish(hub, &parts, body)
             .await
             .map(|id| text(StatusCode::OK, id)),
         Route::Subscriptions { rest } => subscriptions::answer(hub, headers, rest, query)
@@ -170,6 +170,9 @@ pub fn rejected(hub: &Hub, headers: &HeaderMap, rejection: &Rejection) -> Answer
     finished(hub, headers, answer)
 }
 
+/// The delay told while draining when no other is configured.
+const DRAINING_RETRY: Duration = Duration::from_secs(2);
+
 /// The answer to a subscribe while the hub drains. A browser gives up for ever on a 503, so an
 /// event source gets an empty stream and its own delay; every other client gets the status.
 pub fn draining(hub: &Hub, headers: &HeaderMap) -> Answer {
@@ -177,12 +180,13 @@ pub fn draining(hub: &Hub, headers: &HeaderMap) -> Answer {
         .get(http::header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|accept| accept.contains("text/event-stream"));
-    let retry = hub
-        .policy
-        .load()
-        .settings
-        .retry
-        .max(Duration::from_millis(1));
+    let settings = &hub.policy.load().settings;
+    // Also where `retry:` is off: a client must not come back at once, and again.
+    let retry = if settings.retry.is_zero() {
+        DRAINING_RETRY
+    } else {
+        settings.retry
+    };
     if wants_stream {
         let line = dialect::retry_line(retry).unwrap_or_default();
         let mut answer = typed(StatusCode::OK, "text/event-stream", line);

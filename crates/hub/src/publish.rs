@@ -1,11 +1,13 @@
 //! From a publish request to an event in the log and the answer with its id.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use gush_log::AppendErrorKind;
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, EXPECT};
+use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::sync::oneshot;
@@ -14,9 +16,15 @@ use crate::admit::{self, Rejection};
 use crate::dialect::{self, PAIRS_MAX};
 use crate::form::parse_pairs;
 use crate::hub::Hub;
+use crate::transport::Stage;
 
 /// How long a publisher is told to wait when the log cannot take its event.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Most bytes of a refused body that are read and thrown away, and for how long: closing at once
+/// would reset the connection before its peer, still sending, reads why.
+const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Appends what a request publishes; the id of the event once it is in the log as durably as
 /// configured.
@@ -25,21 +33,34 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 ///
 /// 401 and 403 by the token, 400 by the fields, 503 when the log cannot take the event. After an
 /// error nothing is published.
-pub async fn publish(
+pub async fn publish(hub: &Hub, head: &Parts, mut body: Incoming) -> Result<String, Rejection> {
+    let published = read_and_append(hub, head, &mut body).await;
+    // A peer that waits for "100 Continue" has sent nothing yet, and need not.
+    let is_waiting = head.headers.contains_key(EXPECT);
+    if published.is_err() && !body.is_end_stream() && !is_waiting {
+        tokio::spawn(tokio::time::timeout(DISCARD_TIME_MAX, discard(body)));
+    }
+    published
+}
+
+async fn read_and_append(
     hub: &Hub,
-    headers: &HeaderMap,
-    query: &str,
-    body: Incoming,
+    head: &Parts,
+    body: &mut Incoming,
 ) -> Result<String, Rejection> {
     let policy = hub.policy.load_full();
+    let query = head.uri.query().unwrap_or("");
     let pairs = parse_pairs(query.as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
-    let claims = admit::publisher(&policy, headers, &pairs, hub.now_unix()).await?;
-    check_content_type(headers)?;
+    let claims = admit::publisher(&policy, &head.headers, &pairs, hub.now_unix()).await?;
+    check_content_type(&head.headers)?;
     let settings = &policy.settings;
     let body = tokio::time::timeout(settings.body_timeout, collect(body, settings.max_body))
         .await
         .map_err(|_| Rejection::bad_request("the request body took too long to arrive"))??;
+    if let Some(stage) = head.extensions.get::<Arc<Stage>>() {
+        stage.body_read();
+    }
     let started_at = Instant::now();
     let form =
         parse_pairs(&body, PAIRS_MAX).map_err(|error| Rejection::bad_request(error.to_string()))?;
@@ -93,7 +114,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     ))
 }
 
-async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Rejection> {
+async fn collect(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, Rejection> {
     let too_large =
         || Rejection::bad_request(format!("the request body is larger than {bytes_max} bytes"));
     if body.size_hint().lower() > bytes_max as u64 {
@@ -112,4 +133,14 @@ async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Rejectio
         collected.extend_from_slice(&data);
     }
     Ok(collected.freeze())
+}
+
+async fn discard(mut body: Incoming) {
+    let mut discarded = 0;
+    while discarded < DISCARD_BYTES_MAX {
+        let Some(Ok(frame)) = body.frame().await else {
+            return;
+        };
+        discarded += frame.data_ref().map_or(0, Bytes::len);
+    }
 }

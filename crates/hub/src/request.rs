@@ -1,5 +1,6 @@
 //! From a request's method and path to one of a closed set of routes.
 
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::console;
@@ -176,7 +177,7 @@ pub struct PlainSubscribe {
 
 /// Reads a head as the fast path serves it.
 ///
-/// `None` for anything that is not exactly a plain subscribe: a body, no single Host, an upgrade,
+/// `None` for anything that is not exactly a plain subscribe: a body, no single Host,
 /// half a head. hyper judges those.
 #[must_use]
 pub fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
@@ -195,10 +196,13 @@ pub fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
         headers.append(name, HeaderValue::from_bytes(line.value).ok()?);
     }
     let hosts = headers.get_all(http::header::HOST).iter().count();
-    let has_body = ["content-length", "transfer-encoding", "upgrade", "expect"]
-        .iter()
-        .any(|name| headers.contains_key(*name));
-    if has_body || hosts > 1 || (is_http11 && hosts == 0) {
+    let has_body = headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get_all(CONTENT_LENGTH)
+            .iter()
+            .any(|length| length != "0");
+    // An offer to upgrade is declined by not answering it.
+    if has_body || headers.contains_key(EXPECT) || hosts > 1 || (is_http11 && hosts == 0) {
         return None;
     }
     Some(PlainSubscribe {

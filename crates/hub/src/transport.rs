@@ -98,6 +98,9 @@ pub(crate) enum Look {
 /// form, no query) are served by hyper.
 const SUBSCRIBE_BEGIN: &[u8] = b"GET /.well-known/mercure?";
 
+/// How an HTTP/2 connection without TLS begins.
+pub(crate) const H2_BEGIN: &[u8] = b"PRI";
+
 /// Most bytes of a request head: a thousand topics of some sixty bytes each fit, as the protocol
 /// allows that many.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -106,7 +109,13 @@ pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub(crate) fn look(bytes: &[u8]) -> Look {
     let common = bytes.len().min(SUBSCRIBE_BEGIN.len());
     if bytes[..common] != SUBSCRIBE_BEGIN[..common] {
-        return Look::Other;
+        // Enough of HTTP/2's preface to tell it from a POST.
+        let is_preface_begun = bytes.len() < H2_BEGIN.len() && H2_BEGIN.starts_with(bytes);
+        return if is_preface_begun {
+            Look::More
+        } else {
+            Look::Other
+        };
     }
     if memchr::memmem::find(bytes, b"\r\n\r\n").is_some() {
         return Look::Subscribe;
@@ -125,17 +134,36 @@ pub(crate) struct Stage(AtomicU8);
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
+/// A request without a body, or whose body has been read.
 const SERVING: u8 = 2;
+/// A request of whose body something may still come.
+const SERVING_BODY: u8 = 3;
+/// An answer went out before its request's body was read: from then on only hyper knows where a
+/// request begins, and nothing is looked at any more.
+const BLIND: u8 = 4;
 
 impl Stage {
-    /// A whole head has come; what follows is its body.
-    pub(crate) fn serving(&self) {
-        self.0.store(SERVING, Ordering::Release);
+    /// A whole head has come.
+    pub(crate) fn serving(&self, has_body: bool) {
+        let stage = if has_body { SERVING_BODY } else { SERVING };
+        self.step(|now| if now == BLIND { BLIND } else { stage });
     }
 
-    /// The answer is out; what follows is another request.
-    pub(crate) fn idle(&self) {
-        self.0.store(IDLE, Ordering::Release);
+    /// The body has been read to its end.
+    pub(crate) fn body_read(&self) {
+        self.step(|now| if now == SERVING_BODY { SERVING } else { now });
+    }
+
+    /// The answer is out; what follows is another request, or the rest of a body.
+    pub(crate) fn answered(&self) {
+        self.step(|now| if now == SERVING { IDLE } else { BLIND });
+    }
+
+    fn step(&self, next: impl Fn(u8) -> u8) {
+        let stepped = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(next(now)));
+        debug_assert!(stepped.is_ok(), "the closure always has a next stage");
     }
 }
 
@@ -325,7 +353,7 @@ mod tests {
 
     #[test]
     fn only_whole_subscribe_heads_are_taken() {
-        let table: [(&[u8], Look); 8] = [
+        let table: [(&[u8], Look); 9] = [
             (b"", Look::More),
             (b"GET /.we", Look::More),
             (b"GET /.well-known/mercure?topic=a HTTP/1.1\r\n", Look::More),
@@ -339,6 +367,7 @@ mod tests {
                 Look::Other,
             ),
             (b"POST /.well-known/mercure", Look::Other),
+            (b"P", Look::More),
             (b"PRI * HTTP/2.0\r\n\r\n", Look::Other),
         ];
         for (bytes, expected) in table {
