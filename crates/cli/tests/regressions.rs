@@ -1,0 +1,142 @@
+//! One test per defect that was once found in the running hub, named after it.
+
+use std::io::Write;
+use std::time::Duration;
+
+use gush_testkit::{HubBuilder, HubProcess, Outcome, Request, SseStream};
+
+const TOPIC: &str = "https://regression.example/1";
+const OPEN: &str = "gush_streams_closed_total{reason=\"peer_left\"}";
+
+fn builder() -> Outcome<HubBuilder> {
+    HubBuilder::new(env!("CARGO_BIN_EXE_gush"))
+}
+
+fn start() -> Outcome<HubProcess> {
+    builder()?.option("--heartbeat", "off").start()
+}
+
+/// A subscribe that offers an upgrade (Java's client does so on each first request) streamed
+/// inside hyper, which did not look at the peer's end until a write failed.
+#[test]
+fn a_peer_that_offered_an_upgrade_is_noticed_leaving() -> Outcome<()> {
+    let hub = start()?;
+    let request = hub
+        .subscribe_request(&[("topic", TOPIC)])?
+        .header("Connection", "Upgrade, HTTP2-Settings")
+        .header("Upgrade", "h2c")
+        .header("HTTP2-Settings", "AAMAAABkAAQAAP__");
+    let mut connection = hub.connect()?;
+    connection.send_request(&request)?;
+    drop(SseStream::answered(connection)?);
+    hub.wait_metric(OPEN, |closed| closed == 1)?;
+    Ok(())
+}
+
+/// The same for a subscribe that came in one packet behind a publish.
+#[test]
+fn a_peer_whose_subscribe_was_pipelined_is_noticed_leaving() -> Outcome<()> {
+    let hub = start()?;
+    let publish = hub.publish_request(&[("topic", TOPIC), ("data", "0")])?;
+    let mut bytes = publish.to_bytes("hub.example");
+    bytes.extend(
+        hub.subscribe_request(&[("topic", TOPIC)])?
+            .to_bytes("hub.example"),
+    );
+    let mut connection = hub.connect()?;
+    connection.send(&bytes)?;
+    connection.read_response()?.expect_status(&[200])?;
+    drop(SseStream::answered(connection)?);
+    hub.wait_metric(OPEN, |closed| closed == 1)?;
+    Ok(())
+}
+
+/// A drain told `retry: 1` where `retry` is off: each refused browser came back every millisecond.
+#[test]
+fn a_drain_never_tells_a_delay_of_nothing() -> Outcome<()> {
+    let hub = builder()?
+        .option("--retry", "off")
+        .option("--drain-window", "60s")
+        .start()?;
+    // Keeps the drain from being over at once.
+    let _stream = hub.subscribe(&[("topic", TOPIC)])?;
+    hub.sigterm()?;
+    hub.wait_stderr(&["draining"])?;
+    let request = hub
+        .subscribe_request(&[("topic", TOPIC)])?
+        .header("Accept", "text/event-stream");
+    let answer = hub.connect()?.exchange(&request)?;
+    answer.expect_status(&[200])?;
+    let text = answer.text();
+    let delay: u64 = text
+        .strip_prefix("retry: ")
+        .and_then(|rest| rest.trim().parse().ok())
+        .unwrap_or(0);
+    assert!((1000..=3000).contains(&delay), "{text:?}");
+    Ok(())
+}
+
+/// A refusal closed the connection on the rest of the body: a peer that sends all before it reads
+/// got a reset instead of the reason.
+#[test]
+fn a_refused_large_body_still_gets_its_answer() -> Outcome<()> {
+    let hub = start()?;
+    let body = vec![b'x'; 5 * 1024 * 1024];
+    let request = Request::form("/.well-known/mercure", &[])
+        .bearer(&"bad.token".repeat(10))
+        .body(body);
+    let mut connection = hub.connect()?;
+    connection.send_request(&request)?;
+    connection.read_response()?.expect_status(&[401])
+}
+
+/// The rest of such a body is never taken for a request, whatever it says.
+#[test]
+fn an_unread_body_never_becomes_a_subscribe() -> Outcome<()> {
+    let hub = start()?;
+    let inner = hub
+        .subscribe_request(&[("topic", TOPIC)])?
+        .to_bytes("hub.example");
+    let head = format!(
+        "POST /.well-known/mercure HTTP/1.1\r\nHost: hub.example\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n",
+        inner.len()
+    );
+    let mut connection = hub.connect()?;
+    connection.send(head.as_bytes())?;
+    connection.read_response()?.expect_status(&[401])?;
+    // The connection may be closed already; then there is nothing to misread.
+    let _ = connection.socket().write_all(&inner);
+    let _ = connection.finish_sending();
+    let rest = connection
+        .read_to_close(Duration::from_secs(20))
+        .unwrap_or_default();
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.contains("text/event-stream"), "{rest}");
+    assert_eq!(hub.metric_sum("gush_streams_opened_total")?, 0);
+    Ok(())
+}
+
+/// An HTTP/2 preface cut after its first byte was dropped.
+#[test]
+fn an_http2_preface_may_come_in_pieces() -> Outcome<()> {
+    let hub = start()?;
+    let connection = hub.connect()?;
+    connection
+        .socket()
+        .set_nodelay(true)
+        .expect("a socket option");
+    let mut socket = connection.socket();
+    for piece in [
+        b"P".as_slice(),
+        b"R",
+        b"I * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+    ] {
+        socket.write_all(piece).expect("sent");
+    }
+    let mut answer = [0; 9];
+    std::io::Read::read_exact(&mut socket, &mut answer).expect("the hub's settings");
+    assert_eq!(answer[3], 4, "a SETTINGS frame: {answer:?}");
+    Ok(())
+}
