@@ -207,3 +207,65 @@ fn a_memory_log_keeps_its_window_and_says_what_is_gone() -> Outcome<()> {
         .expect_data("191")
         .map(drop)
 }
+
+/// The generated id with its last twelve digits, where the offset is, changed by `change`.
+fn forged(id: &str, change: impl Fn(u64) -> u64) -> Outcome<String> {
+    let (start, digits) = id.split_at(id.len() - 12);
+    let offset = u64::from_str_radix(digits, 16)
+        .map_err(|_| Failure::new(format!("not a generated id: {id}")))?;
+    Ok(format!("{start}{:012x}", change(offset) & 0xffff_ffff_ffff))
+}
+
+#[test]
+fn ids_of_events_that_do_not_exist_yet_are_unknown() -> Outcome<()> {
+    for builder in [builder()?, HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?] {
+        let hub = builder.start()?;
+        publish_many(&hub, 0, 20)?;
+        for ahead in [1, 2, 1000, 0xffff_ffff] {
+            let last = hub.publish(&[("topic", TOPIC), ("data", "last")])?;
+            let forged = forged(&last, |offset| offset.wrapping_add(ahead))?;
+            let mut stream = hub.resume(&[("topic", TOPIC)], &forged)?;
+            stream.head().expect_header("Last-Event-ID", &last)?;
+            // The event that gets exactly this id, or one before it, must not be passed over.
+            hub.publish(&[("topic", TOPIC), ("data", "next")])?;
+            stream
+                .expect_data("next")
+                .map_err(|f| f.within(format!("{ahead} ahead")))?;
+        }
+        let zero = forged(&hub.publish(&[("topic", TOPIC), ("data", "x")])?, |_| 0)?;
+        let mut stream = hub.resume(&[("topic", TOPIC)], &zero)?;
+        hub.publish(&[("topic", TOPIC), ("data", "after all")])?;
+        while stream.next_event()?.data != "after all" {}
+    }
+    Ok(())
+}
+
+#[test]
+fn a_publishers_id_that_looks_generated_is_its_own() -> Outcome<()> {
+    for builder in [builder()?, HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?] {
+        let hub = builder.start()?;
+        let ids = publish_many(&hub, 0, 10)?;
+        // The id of an event that will exist, taken by another one first.
+        let taken = forged(&ids[9], |offset| offset + 3)?;
+        let fields = [
+            ("topic", TOPIC),
+            ("data", "usurper"),
+            ("id", taken.as_str()),
+        ];
+        let response = exchange(hub.address(), &hub.publish_request(&fields)?)?;
+        // Refusing it is fine; taking it must lose nothing.
+        response.expect_status(&[200, 400])?;
+        publish_many(&hub, 10, 10)?;
+        let mut stream = hub.resume(&[("topic", TOPIC)], &ids[9])?;
+        if response.status() == 200 {
+            stream.expect_data("usurper")?;
+        }
+        for n in 10..20 {
+            stream.expect_data(&n.to_string())?;
+        }
+        let mut stream = hub.resume(&[("topic", TOPIC)], &taken)?;
+        // Whichever of the two is meant, nothing behind the later of them is lost.
+        while stream.next_event()?.data != "13" {}
+    }
+    Ok(())
+}

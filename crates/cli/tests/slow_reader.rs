@@ -3,6 +3,7 @@
 use gush_testkit::{
     Failure, HubBuilder, HubProcess, Outcome, PATIENCE, SseEvent, SseStream, peers,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "https://slow.example/1";
@@ -100,21 +101,31 @@ fn a_reader_of_a_few_bytes_at_a_time_is_not_closed() -> Outcome<()> {
     let connection = peers::unread_request(hub.address(), &request)?;
     // Reads on for longer than the write timeout, in small steps with a metric look-up between
     // them, while there is always more to send; taking some bytes is enough to stay.
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| publish_all(&hub));
-        let started = Instant::now();
-        while started.elapsed() < Duration::from_millis(2500) || !publisher.is_finished() {
-            if peers::read_step(&connection, 2048, PATIENCE)? == 0 {
-                return Err(Failure::new(format!(
-                    "closed although it reads\n{}",
-                    hub.output()
-                )));
+        let publisher = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                publish_all(&hub)?;
             }
-            hub.metric("gush_streams_opened_total")?;
-        }
-        publisher
+            Ok(())
+        });
+        let started = Instant::now();
+        let read = || -> Outcome<()> {
+            while started.elapsed() < Duration::from_millis(2500) {
+                if peers::read_step(&connection, 2048, PATIENCE)? == 0 {
+                    let text = format!("closed although it reads\n{}", hub.output());
+                    return Err(Failure::new(text));
+                }
+                hub.metric("gush_streams_opened_total")?;
+            }
+            Ok(())
+        };
+        let outcome = read();
+        done.store(true, Ordering::Relaxed);
+        let published = publisher
             .join()
-            .map_err(|_| Failure::new("the publisher panicked"))?
+            .map_err(|_| Failure::new("the publisher panicked"))?;
+        outcome.and(published)
     })?;
     let closed = hub.metric("gush_streams_closed_total{reason=\"write_timeout\"}")?;
     assert_eq!(closed.unwrap_or(0), 0);
