@@ -483,7 +483,7 @@ fn a_closed_log_is_readable(log: &Arc<dyn Log>) {
         let outcome = answer
             .recv_timeout(PATIENCE)
             .expect("answered before the close ended");
-        assert!(outcome.is_ok(), "what was queued is stored: {outcome:?}");
+        assert!(outcome.is_ok(), "what waited is stored: {outcome:?}");
     }
     let refused = start_append(&**log, draft("x"))
         .recv_timeout(PATIENCE)

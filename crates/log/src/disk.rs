@@ -66,9 +66,9 @@ pub struct DiskConfig {
     /// The oldest events are trimmed as long as at least this many stay.
     pub retention_events: Option<u64>,
     /// How many events may wait for the disk; the next is answered [`AppendErrorKind::Busy`].
-    pub queue_events_max: usize,
+    pub waiting_events_max: usize,
     /// How many bytes of records may wait for the disk; likewise.
-    pub queue_bytes_max: usize,
+    pub waiting_bytes_max: usize,
 }
 
 impl DiskConfig {
@@ -89,8 +89,8 @@ impl Default for DiskConfig {
             retention_age: None,
             retention_events: None,
             // Ours: sixteen batches; a publisher that waits longer is better told.
-            queue_events_max: 65_536,
-            queue_bytes_max: 64 << 20,
+            waiting_events_max: 65_536,
+            waiting_bytes_max: 64 << 20,
         }
     }
 }
@@ -220,8 +220,8 @@ impl DiskLog {
             recovery,
         } = recovery::open(&*host)?;
         let limits = IntakeLimits {
-            waiting_events: config.queue_events_max,
-            waiting_bytes: config.queue_bytes_max,
+            waiting_events: config.waiting_events_max,
+            waiting_bytes: config.waiting_bytes_max,
             batch_events: BATCH_EVENTS_MAX.min(config.segment_events as usize),
             batch_bytes: usize::try_from(config.segment_bytes)
                 .map_or(BATCH_BYTES_MAX, |bytes| BATCH_BYTES_MAX.min(bytes)),
@@ -423,8 +423,8 @@ fn checked(config: DiskConfig) -> Result<DiskConfig, OpenError> {
     if config.segment_events == 0 {
         return refuse("segment_events must be at least 1".into());
     }
-    if config.queue_events_max == 0 || config.queue_bytes_max == 0 {
-        return refuse("queue_events_max and queue_bytes_max must be at least 1".into());
+    if config.waiting_events_max == 0 || config.waiting_bytes_max == 0 {
+        return refuse("waiting_events_max and waiting_bytes_max must be at least 1".into());
     }
     if matches!(config.sync, Sync::Interval(interval) if interval.is_zero()) {
         return refuse("a sync interval of 0 is sync=batch; say that".into());

@@ -95,7 +95,7 @@ pub struct ReadEnd {
 /// - `read` and `search` may block on a disk: never call them on a shard. The other calls do not.
 /// - Ids given by publishers need not be unique; the earliest held event with an id counts.
 pub trait Log: Send + Sync {
-    /// Queues an event for the log. The queue is bounded; at the bound the reply is
+    /// Lets an event wait for the log. How many may wait is bounded; at the bound the reply is
     /// [`AppendErrorKind::Busy`].
     fn append(&self, draft: Draft, reply: Reply);
 
@@ -137,7 +137,7 @@ pub trait Log: Send + Sync {
     /// The reason of the last failure.
     fn writable(&self) -> Result<(), String>;
 
-    /// Answers everything queued, syncs, and marks the log as cleanly closed. Later appends get
+    /// Answers everything that waits, syncs, and marks the log as cleanly closed. Later appends get
     /// [`AppendErrorKind::Closed`]. May block; a second call does nothing.
     ///
     /// # Errors
@@ -165,7 +165,7 @@ pub enum AppendErrorKind {
     Full,
     /// The disk failed. A retry may help: the next append starts a new segment.
     Failed,
-    /// The append queue is at its bound. A retry helps.
+    /// As many events as may wait for the log are waiting. A retry helps.
     Busy,
     /// The event is larger than a record can be. The publisher's fault; a retry does not help.
     TooLarge,

@@ -196,10 +196,10 @@ fn settings_out_of_range_are_refused_by_name() {
         ),
         (
             DiskConfig {
-                queue_events_max: 0,
+                waiting_events_max: 0,
                 ..good
             },
-            "queue_events_max",
+            "waiting_events_max",
         ),
         (
             DiskConfig {
@@ -235,8 +235,8 @@ fn an_event_too_large_for_a_record_is_refused_and_has_no_place() {
 #[test]
 fn the_bound_on_what_waits_is_kept() {
     let config = DiskConfig {
-        queue_events_max: 3,
-        queue_bytes_max: 1000,
+        waiting_events_max: 3,
+        waiting_bytes_max: 1000,
         ..DiskConfig::default()
     };
     let host = Arc::new(crate::sim::SimHost::new(1));

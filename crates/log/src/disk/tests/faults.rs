@@ -15,8 +15,8 @@ const CONFIG: DiskConfig = DiskConfig {
     retention_bytes: None,
     retention_age: None,
     retention_events: None,
-    queue_events_max: 100,
-    queue_bytes_max: 1 << 20,
+    waiting_events_max: 100,
+    waiting_bytes_max: 1 << 20,
 };
 
 type Outcome = Result<Appended, AppendError>;
