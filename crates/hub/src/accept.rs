@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::admit::{ConnectionPermit, Rejection};
+use crate::admit::{ConnectionGate, ConnectionPermit, Rejection};
 use crate::answer::{self, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
@@ -31,6 +31,9 @@ use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transp
 /// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
 /// browsers open one per subscription, proxies some dozens.
 const H2_STREAMS_MAX: u32 = 250;
+
+/// How long a peer may take to read the few bytes of a refusal.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 /// How long a connection may wait for its next request: what proxies expect of an upstream.
 const IDLE_MAX: Duration = Duration::from_secs(75);
@@ -48,6 +51,15 @@ pub(crate) struct Listener {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
+impl Listener {
+    fn gate(&self) -> &ConnectionGate {
+        match self.door {
+            Door::Public => &self.hub.gate,
+            Door::Admin => &self.hub.admin_gate,
+        }
+    }
+}
+
 /// Accepts until told to stop. A failed accept (descriptors used up) pauses and goes on.
 pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
     let mut stop = listener.stop.clone();
@@ -60,11 +72,11 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
         match accepted {
             Ok((stream, _)) => {
                 pause = ACCEPT_PAUSE.0;
-                match listener.hub.gate.admit() {
+                match listener.gate().admit() {
                     Some(permit) => {
                         tokio::spawn(connection(listener.clone(), stream, permit));
                     }
-                    None => refuse(&listener.hub, &stream),
+                    None => refuse(&listener, &stream),
                 }
             }
             Err(error) => {
@@ -77,8 +89,14 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
 }
 
 /// Over the connection limit: told so at once, without a task.
-fn refuse(hub: &Hub, stream: &TcpStream) {
-    hub.metrics
+fn refuse(listener: &Listener, stream: &TcpStream) {
+    if listener.tls.is_some() {
+        // Clear text would only look like a broken handshake.
+        return;
+    }
+    listener
+        .hub
+        .metrics
         .rejected_with(http::StatusCode::SERVICE_UNAVAILABLE);
     let wait = fastrand::u32(1..=10);
     let text = "the hub has no connection to spare";
@@ -136,8 +154,13 @@ async fn http1(
     head_timeout: Duration,
 ) -> Ended {
     let mut bytes = BytesMut::new();
+    let mut stop = listener.stop.clone();
     loop {
-        match timeout(head_timeout, read_first(&mut transport, &mut bytes)).await {
+        let first = tokio::select! {
+            first = timeout(head_timeout, read_first(&mut transport, &mut bytes)) => first,
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        };
+        match first {
             // Nothing, or too slow a head: nobody to answer.
             Err(_) => return Ok(()),
             Ok(first) => match first? {
@@ -253,8 +276,11 @@ async fn reject(
 }
 
 async fn close_with(mut transport: Transport, bytes: &[u8]) -> Ended {
-    transport.write_all(bytes).await?;
-    transport.shutdown().await?;
+    timeout(FAREWELL_MAX, async {
+        transport.write_all(bytes).await?;
+        transport.shutdown().await
+    })
+    .await??;
     Ok(())
 }
 
@@ -303,6 +329,7 @@ async fn serve_other(
     let parts = connection.into_parts();
     match parts.io.into_inner().into_captured() {
         // hyper must not have begun to read another request, or bytes would change their meaning.
+        // Its answers are all out: it asks for a next request only after it has flushed.
         Some(captured) if parts.read_buf.is_empty() => Ok(Some(captured)),
         _ => Ok(None),
     }

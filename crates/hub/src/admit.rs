@@ -8,7 +8,8 @@ use http::{HeaderMap, StatusCode};
 
 use crate::credentials::{self, Place};
 use crate::form::Pair;
-use crate::keys::{KeyRing, Role};
+use crate::jwks;
+use crate::keys::KeyRing;
 use crate::origin;
 use crate::policy::Policy;
 use crate::token::Claims;
@@ -47,6 +48,15 @@ impl Rejection {
     pub fn forbidden(text: impl Into<String>) -> Self {
         Self {
             status: StatusCode::FORBIDDEN,
+            text: text.into(),
+            retry_after: None,
+        }
+    }
+
+    /// Nothing of that name.
+    pub fn not_found(text: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
             text: text.into(),
             retry_after: None,
         }
@@ -128,7 +138,7 @@ pub async fn publisher(
     if credential.place == Place::Cookie {
         check_publish_origin(policy, headers)?;
     }
-    verify(ring, Role::Publisher, credential.token, now_unix).await
+    verify(ring, credential.token, now_unix).await
 }
 
 /// Checks the token of a subscriber; `None` for an anonymous one.
@@ -155,9 +165,7 @@ pub async fn subscriber(
     let found = credentials::find(headers, query, &policy.settings.cookie_name)
         .map_err(|error| Rejection::unauthorized(error.to_string()))?;
     match found {
-        Some(credential) => verify(ring, Role::Subscriber, credential.token, now_unix)
-            .await
-            .map(Some),
+        Some(credential) => verify(ring, credential.token, now_unix).await.map(Some),
         None if anonymous => Ok(None),
         None => Err(Rejection::unauthorized(NO_TOKEN)),
     }
@@ -188,17 +196,19 @@ pub fn topics<'a>(
 const NO_TOKEN: &str = "no token: send it as \"Authorization: Bearer <token>\", as the query \
                         parameter \"authorization\" or as a cookie";
 
-async fn verify(
-    ring: &KeyRing,
-    role: Role,
-    token: &str,
-    now_unix: u64,
-) -> Result<Claims, Rejection> {
+async fn verify(ring: &KeyRing, token: &str, now_unix: u64) -> Result<Claims, Rejection> {
     ring.verify(token, now_unix).await.map_err(|error| {
-        tracing::debug!(?role, detail = %error.detail(), "token refused");
+        tracing::debug!(role = ?ring.role(), detail = %error.detail(), "token refused");
+        if error.is_ours() {
+            // The token may be good: a 401 would make clients give up for ever.
+            return Rejection::unavailable(error.to_string(), KEYS_RETRY_AFTER);
+        }
         Rejection::unauthorized(error.to_string())
     })
 }
+
+/// When a key set that could not be fetched is worth another try.
+const KEYS_RETRY_AFTER: Duration = Duration::from_secs(jwks::FETCH_FLOOR_SECONDS);
 
 fn check_publish_origin(policy: &Policy, headers: &HeaderMap) -> Result<(), Rejection> {
     match origin::request_origin(headers) {

@@ -62,7 +62,7 @@ impl Clock {
         }
     }
 
-    /// The current timer tick. Wraps after 13 years of running.
+    /// The current timer tick. The last one comes after 13 years of running.
     #[must_use]
     pub fn tick(&self) -> u32 {
         u32::try_from(self.now_ms() / TICK_MS).unwrap_or(u32::MAX)

@@ -18,9 +18,10 @@ const REQUESTS_GRACE: Duration = Duration::from_secs(3);
 pub(crate) async fn drain(hub: &Arc<Hub>, shards: Vec<JoinHandle<()>>, stop: &watch::Sender<bool>) {
     hub.begin_drain();
     let window = hub.policy.load().settings.drain_window;
-    tracing::info!(?window, connections = hub.gate.open(), "draining");
+    tracing::info!(?window, connections = hub.connections(), "draining");
     for shard in &hub.shards {
-        shard.send(Command::Drain(window));
+        // A shard that has ended has nothing to drain.
+        let _ = shard.send(Command::Drain(window));
     }
     let ended = tokio::task::spawn_blocking(move || {
         for shard in shards {
@@ -32,13 +33,13 @@ pub(crate) async fn drain(hub: &Arc<Hub>, shards: Vec<JoinHandle<()>>, stop: &wa
     let _ = ended.await;
     stop.send_replace(true);
     let patience = tokio::time::timeout(REQUESTS_GRACE, async {
-        while hub.gate.open() > 0 {
+        while hub.connections() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
     if patience.await.is_err() {
         tracing::warn!(
-            connections = hub.gate.open(),
+            connections = hub.connections(),
             "connections cut at the end of the drain"
         );
     }

@@ -7,12 +7,18 @@ use gush_log::Log;
 
 use crate::admit::ConnectionGate;
 use crate::clock::Clock;
+use crate::close::CloseReason;
+use crate::dialect;
+use crate::frame::Frame;
 use crate::metrics::{Metrics, Readings};
 use crate::policy::PolicyCell;
 use crate::presence::Presence;
 use crate::replay::Replayer;
 use crate::shard::{Command, Inbox, NewSubscriber};
 use crate::window::Window;
+
+/// Connections of the admin listener: a few probes, scrapers and pages.
+pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// A running hub. Every part is made for sharing; the requests hold it by reference count.
 pub struct Hub {
@@ -30,8 +36,10 @@ pub struct Hub {
     pub presence: Arc<Presence>,
     /// The time.
     pub clock: Clock,
-    /// Open connections.
+    /// Open connections of the public listeners.
     pub gate: ConnectionGate,
+    /// Open connections of the admin listener: health and metrics answer also at the limit.
+    pub admin_gate: ConnectionGate,
     pub(crate) replayer: Arc<Replayer>,
     next_shard: AtomicUsize,
     draining: AtomicBool,
@@ -62,15 +70,27 @@ impl Hub {
             clock: parts.clock,
             replayer: parts.replayer,
             gate: ConnectionGate::new(parts.connections_max),
+            admin_gate: ConnectionGate::new(ADMIN_CONNECTIONS_MAX),
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         }
     }
 
-    /// Hands an admitted subscriber to a shard, each in turn.
+    /// Hands an admitted subscriber to a shard, each in turn. If the shard has ended meanwhile (the
+    /// drain was quicker than the admission), the stream ends at once.
     pub fn hand_over(&self, subscriber: NewSubscriber) {
         let turn = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        self.shards[turn].send(Command::Subscribe(Box::new(subscriber)));
+        let refused = self.shards[turn].send(Command::Subscribe(Box::new(subscriber)));
+        if let Err(Command::Subscribe(subscriber)) = refused {
+            if let Some(present) = &subscriber.present {
+                self.presence.leave(present);
+            }
+            let retry = self.policy.load().settings.retry;
+            let words = dialect::retry_line(retry).map(|line| Frame::of_text(&line));
+            subscriber
+                .sink
+                .close(CloseReason::Drain, words.as_ref(), true);
+        }
     }
 
     /// From now on no new streams, and not ready.
@@ -82,6 +102,12 @@ impl Hub {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Open connections of every listener.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.gate.open() + self.admin_gate.open()
     }
 
     /// Seconds since 1970, as tokens count.
@@ -97,7 +123,7 @@ impl Hub {
         #[allow(clippy::cast_precision_loss)] // milliseconds of uptime are far below 2^53
         let uptime_seconds = self.clock.now_ms() as f64 / 1000.0;
         self.metrics.page(&Readings {
-            connections: self.gate.open() as u64,
+            connections: self.connections() as u64,
             log_first: bounds.first.as_u64(),
             log_next: bounds.next.as_u64(),
             log_writable: self.log.writable().is_ok(),

@@ -3,14 +3,18 @@
 //! Off unless `subscriptions` is set; then each subscriber has one entry here from before its
 //! answer's head is sent until its stream has ended.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gush_log::{Draft, Log};
 use tokio::sync::Notify;
+use tokio::sync::oneshot::{self, Receiver};
 
 use crate::dialect;
+
+/// Most events of leaving that are on their way into the log at a time.
+const UNDER_WAY_MAX: usize = 256;
 
 /// A subscriber as the active-subscriptions API shows it.
 #[derive(Debug)]
@@ -31,7 +35,8 @@ pub struct Present {
 pub struct Presence {
     numbers: AtomicU64,
     present: Mutex<BTreeMap<u64, Arc<Present>>>,
-    left: Mutex<Vec<Arc<Present>>>,
+    left: Mutex<VecDeque<Arc<Present>>>,
+    is_failing: Arc<AtomicBool>,
     changed: Notify,
     log: Arc<dyn Log>,
 }
@@ -50,6 +55,7 @@ impl Presence {
             numbers: AtomicU64::new(0),
             present: Mutex::default(),
             left: Mutex::default(),
+            is_failing: Arc::default(),
             changed: Notify::new(),
             log,
         }
@@ -63,76 +69,92 @@ impl Presence {
             matchers,
             payload,
         });
-        self.present
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(present.number, Arc::clone(&present));
-        self.publish(&present, true);
+        lock(&self.present).insert(present.number, Arc::clone(&present));
+        for matcher in &present.matchers {
+            // In the log's order already; nobody waits for it here.
+            drop(self.publish(&present, matcher, true));
+        }
         present
     }
 
-    /// Takes a subscriber out. Called by shards, so it only notes the leaving; the events are
-    /// published by [`Self::publish_leavings`].
+    /// Takes a subscriber out. Called by shards, so the events are published elsewhere, by
+    /// [`Self::publish_leavings`].
     pub fn leave(&self, present: &Arc<Present>) {
-        self.left
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(present));
+        lock(&self.present).remove(&present.number);
+        lock(&self.left).push_back(Arc::clone(present));
         self.changed.notify_one();
     }
 
-    /// Publishes what shards noted, for as long as the hub runs.
+    /// Publishes who left, for as long as the hub runs.
     pub async fn publish_leavings(&self) {
         loop {
             self.changed.notified().await;
-            self.publish_left();
+            self.publish_left().await;
         }
     }
 
-    /// Publishes what was noted so far.
-    pub fn publish_left(&self) {
-        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
-        for present in left {
-            self.present
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&present.number);
-            self.publish(&present, false);
+    /// Publishes who left so far: a bounded number of events at a time, however many left at once,
+    /// so that publishers keep their place in the log.
+    pub async fn publish_left(&self) {
+        let mut under_way = Vec::with_capacity(UNDER_WAY_MAX);
+        loop {
+            let Some(present) = lock(&self.left).pop_front() else {
+                break;
+            };
+            for matcher in &present.matchers {
+                under_way.push(self.publish(&present, matcher, false));
+                if under_way.len() == UNDER_WAY_MAX {
+                    settle(&mut under_way).await;
+                }
+            }
         }
+        settle(&mut under_way).await;
     }
 
     /// The active subscriptions, oldest subscriber first.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Present>> {
-        self.publish_left();
-        self.present
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect()
+        lock(&self.present).values().cloned().collect()
     }
 
-    fn publish(&self, present: &Present, is_active: bool) {
-        for matcher in &present.matchers {
-            let topic = dialect::subscription_topic(matcher, &present.subscriber);
-            let document = dialect::subscription_event(present, matcher, &topic, is_active);
-            let draft = Draft {
-                topics: [topic.into_boxed_str()].into(),
-                is_private: true,
-                id: None,
-                kind: None,
-                retry_ms: None,
-                data: document.into_boxed_str(),
-            };
-            self.log.append(
-                draft,
-                Box::new(|outcome| {
-                    if let Err(error) = outcome {
-                        tracing::warn!(%error, "a subscription event was not published");
+    fn publish(&self, present: &Present, matcher: &str, is_active: bool) -> Receiver<()> {
+        let topic = dialect::subscription_topic(matcher, &present.subscriber);
+        let document = dialect::subscription_event(present, matcher, &topic, is_active);
+        let draft = Draft {
+            topics: [topic.into_boxed_str()].into(),
+            is_private: true,
+            id: None,
+            kind: None,
+            retry_ms: None,
+            data: document.into_boxed_str(),
+        };
+        let (done, settled) = oneshot::channel();
+        let is_failing = Arc::clone(&self.is_failing);
+        self.log.append(
+            draft,
+            Box::new(move |outcome| {
+                if let Err(error) = outcome {
+                    // One line for a whole row of failures.
+                    if !is_failing.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(%error, "subscription events are not published");
                     }
-                }),
-            );
-        }
+                } else {
+                    is_failing.store(false, Ordering::Relaxed);
+                }
+                let _ = done.send(());
+            }),
+        );
+        settled
     }
+}
+
+/// Waits until these events are in the log, or refused.
+async fn settle(under_way: &mut Vec<Receiver<()>>) {
+    for settled in under_way.drain(..) {
+        let _ = settled.await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

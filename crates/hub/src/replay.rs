@@ -3,7 +3,7 @@
 //! A shard never waits for a disk: it asks here and goes on; the answer comes through its inbox.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -33,7 +33,8 @@ pub(crate) struct Request {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) key: SubscriberKey,
     pub(crate) from: Offset,
-    pub(crate) selection: Arc<Selection>,
+    /// Gone with the subscriber: then nothing is read for it.
+    pub(crate) selection: Weak<Selection>,
     pub(crate) framing: Framing,
 }
 
@@ -186,14 +187,18 @@ fn serve(log: &dyn Log, shared: &Shared, damage: &Damage) {
                 .unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
-        let chunk = read(log, &request, damage);
-        request.inbox.send(Command::Chunk(Box::new(chunk)));
+        let Some(selection) = request.selection.upgrade() else {
+            continue;
+        };
+        let chunk = read(log, &request, &selection, damage);
+        // A shard that has ended has no subscribers left.
+        let _ = request.inbox.send(Command::Chunk(Box::new(chunk)));
     }
 }
 
 /// Reads until the chunk is full, a limit, the head or the next gap. A gap is only reported at the
 /// start of a chunk, so that everything before it is delivered first.
-fn read(log: &dyn Log, request: &Request, damage: &Damage) -> Chunk {
+fn read(log: &dyn Log, request: &Request, selection: &Selection, damage: &Damage) -> Chunk {
     let mut bytes = Vec::new();
     let mut marks = Vec::new();
     let mut expected = request.from;
@@ -209,10 +214,7 @@ fn read(log: &dyn Log, request: &Request, damage: &Damage) -> Chunk {
         }
         first_found.get_or_insert(offset);
         expected = offset.plus(1);
-        if request
-            .selection
-            .wants(record.topics.iter(), record.is_private)
-        {
+        if selection.wants(record.topics.iter(), record.is_private) {
             append_framed(&record, request.framing, &mut bytes);
             marks.push((offset, bytes.len()));
         }

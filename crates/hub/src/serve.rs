@@ -125,7 +125,11 @@ impl Running {
         } else {
             settings.shards
         };
-        let connections_max = limits::connections(settings.max_connections, descriptors);
+        let connections_max = limits::connections(
+            settings.max_connections,
+            descriptors,
+            limits::segments(settings),
+        );
         let seats: Vec<Seat> = (0..count)
             .map(|_| Seat::new())
             .collect::<Result<_, _>>()
@@ -238,7 +242,7 @@ impl Running {
             }
         }
         leavings.abort();
-        hub.presence.publish_left();
+        hub.presence.publish_left().await;
         hub.replayer.stop();
         Ok(())
     }

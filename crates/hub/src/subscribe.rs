@@ -20,6 +20,12 @@ use crate::token::Claims;
 /// The reference's figure for the same search.
 const READABLE_SCAN_MAX: u64 = 10_000;
 
+/// Most comparisons of an event with a matcher for it: about a tenth of a second.
+const READABLE_COMPARISONS_MAX: u64 = 1_000_000;
+
+/// Events of one step back.
+const READABLE_STEP: u64 = 256;
+
 /// A subscriber that may have its stream.
 #[derive(Debug)]
 pub struct Admission {
@@ -172,10 +178,8 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
         // last lost event.
         selection.told_until = Some(damaged.until);
         let offset = Offset::from_u64(damaged.until.as_u64() - 1);
-        let lost = Position {
-            epoch: bounds.epoch,
-            offset,
-        };
+        let epoch = Position::parse(&id).map_or(bounds.epoch, |position| position.epoch);
+        let lost = Position { epoch, offset };
         return Found {
             start,
             answer_id: Some(lost.to_string()),
@@ -185,7 +189,7 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
     let is_trimmed = Position::parse(&id)
         .is_some_and(|position| position.epoch <= bounds.epoch && position.offset < bounds.first);
     let gap = dialect::gap_unknown(&id, is_trimmed, bounds.last_id.as_deref());
-    let answer_id = last_readable(hub, selection)
+    let answer_id = last_readable(hub, selection, bounds.next)
         .await
         .unwrap_or_else(|| EARLIEST.to_owned());
     Found {
@@ -210,31 +214,32 @@ async fn search(hub: &Hub, id: &str) -> Option<Offset> {
     }
 }
 
-/// The newest stored id that this subscriber may read.
-async fn last_readable(hub: &Hub, selection: &Selection) -> Option<String> {
-    let scan_max = usize::try_from(READABLE_SCAN_MAX).expect("ten thousand fits");
-    let in_window = hub.window.newest(scan_max, |entry| {
-        selection.wants(entry.topics.iter().map(AsRef::as_ref), entry.is_private)
-    });
-    let unseen = match in_window {
-        Ok(entry) => return Some(entry.wire_id()),
-        Err(unseen) => unseen,
-    };
-    let seen = hub.window.next().since(unseen);
-    let first = hub.log.bounds().first;
-    let oldest = unseen
-        .as_u64()
-        .saturating_sub(READABLE_SCAN_MAX.saturating_sub(seen));
-    let from = first.max(Offset::from_u64(oldest));
-    if from >= unseen {
-        return None;
-    }
+/// The newest stored id below `end` that this subscriber may read. Looked for on a thread that may
+/// wait, newest first, so that usually one small read decides.
+async fn last_readable(hub: &Hub, selection: &Selection, end: Offset) -> Option<String> {
     let log = Arc::clone(&hub.log);
     let selection = selection.clone();
-    tokio::task::spawn_blocking(move || newest_between(&*log, &selection, from, unseen))
+    tokio::task::spawn_blocking(move || newest_below(&*log, &selection, end))
         .await
         .ok()
         .flatten()
+}
+
+fn newest_below(log: &dyn Log, selection: &Selection, end: Offset) -> Option<String> {
+    let comparisons = selection.matchers.len() + selection.grants.len();
+    let mut left = READABLE_SCAN_MAX.min(READABLE_COMPARISONS_MAX / comparisons.max(1) as u64);
+    let first = log.bounds().first;
+    let mut end = end;
+    while end > first && left > 0 {
+        let count = READABLE_STEP.min(left).min(end.since(first));
+        let from = Offset::from_u64(end.as_u64() - count);
+        if let Some(id) = newest_between(log, selection, from, end) {
+            return Some(id);
+        }
+        left -= count;
+        end = from;
+    }
+    None
 }
 
 fn newest_between(
@@ -247,7 +252,7 @@ fn newest_between(
     let mut next = from;
     while next < end {
         let limit = ReadLimit {
-            events_max: 4096,
+            events_max: usize::try_from(end.since(next)).unwrap_or(usize::MAX),
             bytes_max: 4 * 1024 * 1024,
         };
         let read = log.read(next, limit, &mut |record| {

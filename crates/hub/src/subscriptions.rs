@@ -1,6 +1,6 @@
 //! The active-subscriptions API.
 
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 
 use crate::admit::{self, Rejection};
 use crate::dialect::{self, EARLIEST, PAIRS_MAX, SUBSCRIPTIONS_PATH};
@@ -30,7 +30,7 @@ pub async fn answer(
 ) -> Result<Document, Rejection> {
     let policy = hub.policy.load_full();
     if !policy.settings.subscriptions {
-        return Err(not_found(
+        return Err(Rejection::not_found(
             "the active subscriptions are off on this hub (--subscriptions)",
         ));
     }
@@ -76,7 +76,7 @@ fn write(hub: &Hub, rest: &str, uri: &str, last_id: &str) -> Result<String, Reje
     let mut segments = rest.split('/').skip(1);
     let (topic, subscriber, more) = (segments.next(), segments.next(), segments.next());
     if more.is_some() {
-        return Err(not_found("no such subscription"));
+        return Err(Rejection::not_found("no such subscription"));
     }
     let decode = |segment: &str, plus| {
         percent_decode_segment(segment, plus)
@@ -116,18 +116,10 @@ fn write(hub: &Hub, rest: &str, uri: &str, last_id: &str) -> Result<String, Reje
         (present.subscriber == subscriber).then_some((present, matcher))
     });
     let Some((present, matcher)) = found else {
-        return Err(not_found("no such subscription"));
+        return Err(Rejection::not_found("no such subscription"));
     };
     let id = dialect::subscription_topic(&matcher, &present.subscriber);
     Ok(dialect::subscription_document(
         &present, &matcher, &id, last_id,
     ))
-}
-
-fn not_found(text: &str) -> Rejection {
-    Rejection {
-        status: StatusCode::NOT_FOUND,
-        text: text.to_owned(),
-        retry_after: None,
-    }
 }

@@ -110,28 +110,6 @@ impl Window {
         true
     }
 
-    /// The newest entry in the window that satisfies `wanted`, looking at no more than `count_max`
-    /// from the newest on; and the offset below which nothing was looked at.
-    pub fn newest(
-        &self,
-        count_max: usize,
-        wanted: impl Fn(&Entry) -> bool,
-    ) -> Result<Arc<Entry>, Offset> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest: Vec<_> = inner
-            .entries
-            .iter()
-            .rev()
-            .take(count_max)
-            .cloned()
-            .collect();
-        drop(inner);
-        let unseen = newest
-            .last()
-            .map_or_else(|| self.next(), |entry| entry.offset());
-        newest.into_iter().find(|entry| wanted(entry)).ok_or(unseen)
-    }
-
     fn push(&self, entries: Vec<Arc<Entry>>) {
         let Some(last) = entries.last() else { return };
         let next = last.offset().plus(1);

@@ -5,16 +5,20 @@ use std::sync::Arc;
 
 use gush_log::Offset;
 
+use super::Shard;
 use super::fanout::WRITE_BYTES_MAX;
 use super::inbox::SubscriberKey;
 use super::subscriber::{NEVER, Phase};
-use super::{SLICE_VISITS, Shard};
 use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::Frame;
 use crate::replay::{Chunk, Gap, Request};
 use crate::socket::WRITE_FRAMES_MAX;
 use crate::window::Entry;
+
+/// Turns given between two looks at the poll. Each may write up to 256 KiB, far more than a visit
+/// of the sweep, so there are fewer of them.
+const CATCH_UP_VISITS: usize = 32;
 
 /// Window entries looked at in one turn of one subscriber; then others have theirs.
 const TURN_ENTRIES: usize = 256;
@@ -40,7 +44,7 @@ impl Shard {
 
     /// Gives the subscribers in line a turn each.
     pub(super) fn catch_up_slice(&mut self) {
-        for _ in 0..SLICE_VISITS.min(self.ready.len()) {
+        for _ in 0..CATCH_UP_VISITS.min(self.ready.len()) {
             let Some(key) = self.ready.pop_front() else {
                 return;
             };
@@ -70,6 +74,7 @@ impl Shard {
             subscriber.phase = Phase::Live;
             self.metrics.behind.sub(1);
             self.unstall(key.index);
+            self.set_timer(key.index, self.shared.clock.tick());
             return;
         }
         let from = subscriber.cursor;
@@ -95,7 +100,7 @@ impl Shard {
             inbox: Arc::clone(&self.inbox),
             key,
             from: subscriber.cursor,
-            selection: Arc::clone(&subscriber.selection),
+            selection: Arc::downgrade(&subscriber.selection),
             framing: subscriber.sink.framing(),
         });
     }
@@ -182,15 +187,18 @@ impl Shard {
         if subscriber.at_border() && subscriber.selection.told_until >= Some(gap.until) {
             return true;
         }
-        self.metrics.gaps.add(1);
         if !subscriber.selection.wants_gap || !subscriber.at_border() {
+            self.metrics.gaps.add(1);
             self.close(key.index, CloseReason::Gap);
             return false;
         }
         let notice = Frame::of_text(dialect::gap_lost(gap).as_bytes());
         let length = notice.framed(subscriber.sink.framing()).len();
         match subscriber.sink.write(&[&notice], 0) {
-            Ok(taken) if taken == length => true,
+            Ok(taken) if taken == length => {
+                self.metrics.gaps.add(1);
+                true
+            }
             Ok(0) => {
                 // The loss is found again by the next read.
                 self.block(key.index, self.shared.clock.tick(), false);
@@ -239,6 +247,7 @@ impl Shard {
                 subscriber.events += marks.len() as u64;
                 subscriber.bytes += taken as u64;
                 self.metrics.delivered(marks.len() as u64, taken as u64);
+                self.unstall(key.index);
                 Written::All
             }
             Ok(taken) => {
@@ -274,6 +283,7 @@ impl Shard {
             Ok(taken) => {
                 subscriber.owed -= u8::try_from(taken).expect("a heartbeat has a few bytes");
                 if subscriber.owed == 0 {
+                    self.unstall(index);
                     return true;
                 }
                 self.block(index, now, taken > 0);
@@ -286,7 +296,8 @@ impl Shard {
         }
     }
 
-    /// The subscriber is up to date again: its write timeout stops.
+    /// The socket took everything: the write timeout stops. What the subscriber waits for from now
+    /// on, if anything, is the hub.
     fn unstall(&mut self, index: u32) {
         let policy = self.shared.policy.load();
         let now = self.shared.clock.tick();

@@ -254,9 +254,10 @@ impl<'a> Gathered<'a> {
     }
 }
 
-/// Whether an event is for a subscriber of this shard, by what the matching already found.
+/// Whether an event is for a subscriber of this shard, by what the matching already found (in
+/// ascending order).
 fn is_for(job: &Job, subscriber: &Subscriber) -> bool {
-    let matched = |id: MatcherId| job.matched.contains(&id);
+    let matched = |id: MatcherId| job.matched.binary_search(&id).is_ok();
     subscriber
         .memberships
         .iter()

@@ -1,7 +1,7 @@
 //! What reaches a shard from other threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admit::ConnectionPermit;
@@ -59,7 +59,8 @@ pub enum Command {
 /// takes them from the window after a wake-up.
 #[derive(Debug)]
 pub struct Inbox {
-    commands: Mutex<Vec<Command>>,
+    /// `None` once the shard has ended.
+    commands: Mutex<Option<Vec<Command>>>,
     waker: mio::Waker,
     awake: AtomicBool,
 }
@@ -67,19 +68,24 @@ pub struct Inbox {
 impl Inbox {
     pub(crate) fn new(waker: mio::Waker) -> Self {
         Self {
-            commands: Mutex::default(),
+            commands: Mutex::new(Some(Vec::new())),
             waker,
             awake: AtomicBool::new(false),
         }
     }
 
     /// Adds a command and wakes the shard.
-    pub fn send(&self, command: Command) {
-        self.commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(command);
+    ///
+    /// # Errors
+    ///
+    /// The command comes back when the shard has ended.
+    pub fn send(&self, command: Command) -> Result<(), Command> {
+        match &mut *self.lock() {
+            Some(commands) => commands.push(command),
+            None => return Err(command),
+        }
         self.wake();
+        Ok(())
     }
 
     /// Wakes the shard so that it looks for new events: one system call, none if it is awake.
@@ -97,6 +103,25 @@ impl Inbox {
 
     /// Moves the waiting commands to `into`.
     pub(super) fn drain(&self, into: &mut Vec<Command>) {
-        into.append(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(commands) = &mut *self.lock() {
+            into.append(commands);
+        }
+    }
+
+    /// Takes no more commands, unless some are waiting. Whether it is closed now.
+    pub(super) fn close_if_empty(&self) -> bool {
+        let mut commands = self.lock();
+        if commands
+            .as_ref()
+            .is_some_and(|commands| !commands.is_empty())
+        {
+            return false;
+        }
+        *commands = None;
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -176,7 +176,11 @@ impl Shard {
         };
         std::thread::Builder::new()
             .name(format!("shard-{number}"))
-            .spawn(move || owned.run())
+            .spawn(move || {
+                let guard = AbortOnPanic;
+                owned.run();
+                std::mem::forget(guard);
+            })
     }
 
     fn run(mut self) {
@@ -187,8 +191,10 @@ impl Shard {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    tracing::error!(%error, "a shard's poll failed; the shard ends");
-                    return;
+                    // A hub that goes on without one of its shards would leave every n-th
+                    // subscriber hanging; what was accepted is in the log.
+                    tracing::error!(%error, "a shard's poll failed; the hub ends");
+                    std::process::abort();
                 }
             }
             for event in &events {
@@ -292,7 +298,17 @@ impl Shard {
     }
 
     fn is_done(&self) -> bool {
-        self.drain.is_some() && self.subscribers.len() == 0
+        self.drain.is_some() && self.subscribers.len() == 0 && self.inbox.close_if_empty()
+    }
+}
+
+/// Ends the process when a shard panics, for the reason given at its poll.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        tracing::error!("a shard panicked; the hub ends");
+        std::process::abort();
     }
 }
 

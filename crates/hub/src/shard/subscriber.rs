@@ -86,6 +86,11 @@ impl Subscriber {
         }
     }
 
+    /// Whether the peer is what the subscriber waits for: only then does the write timeout run.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.phase == Phase::Blocked && self.stalled_since != NEVER
+    }
+
     /// Whether what is out so far ends with a whole frame.
     pub(super) const fn at_border(&self) -> bool {
         self.partial == 0 && self.owed == 0

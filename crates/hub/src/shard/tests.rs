@@ -126,7 +126,7 @@ impl Rig {
             None,
         );
         change(&mut parts);
-        self.inbox.send(Command::Subscribe(Box::new(NewSubscriber {
+        let sent = self.inbox.send(Command::Subscribe(Box::new(NewSubscriber {
             sink: Sink::Tcp(TcpSink::new(ours, Framing::Chunked)),
             selection: Arc::new(parts.0),
             start,
@@ -134,6 +134,7 @@ impl Rig {
             present: None,
             permit: None,
         })));
+        assert!(sent.is_ok());
         Peer {
             socket: theirs,
             bytes: Vec::new(),
@@ -182,14 +183,14 @@ impl Rig {
     }
 
     fn drain(&self, window: Duration) {
-        self.inbox.send(Command::Drain(window));
+        assert!(self.inbox.send(Command::Drain(window)).is_ok());
     }
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            self.drain(Duration::ZERO);
+            let _ = self.inbox.send(Command::Drain(Duration::ZERO));
             let ended = thread.join();
             self.replayer.stop();
             if !std::thread::panicking() {
@@ -576,4 +577,33 @@ fn churn(seed: u64) {
             );
         }
     }
+}
+
+/// A subscriber whose socket was full once, and that then waited for the hub alone, was reset.
+#[test]
+fn a_replay_that_waits_for_the_log_is_not_a_stall() {
+    let sizes = Sizes {
+        log_events: 200_000,
+        window_events: 4,
+    };
+    let rig = Rig::new(&sizes, |settings| {
+        settings.write_timeout = Duration::from_millis(200);
+        settings.heartbeat = Duration::ZERO;
+    });
+    let start = rig.head();
+    let data = "x".repeat(60_000);
+    for _ in 0..400 {
+        rig.publish("a", &data);
+    }
+    let mut peer = rig.subscribe_as(&["a"], start, |_| {});
+    rig.wait_taken_in(1);
+    // Its socket is full now; it reads everything, and is up to date but for what is not for it.
+    for number in 0..400 {
+        assert_eq!(peer.data().len(), data.len(), "event {number}");
+        rig.publish("b", "not for it");
+        rig.advance(Duration::from_millis(100));
+    }
+    rig.publish("a", "still there");
+    assert_eq!(peer.data(), "still there");
+    rig.wait_taken_in(1);
 }

@@ -15,12 +15,13 @@ impl Shard {
             return;
         };
         let mut deadline = subscriber.expires_at.min(subscriber.life_end);
-        if subscriber.stalled_since != NEVER {
+        if subscriber.is_stalled() {
             let timeout = ticks(policy.settings.write_timeout).max(1);
             deadline = deadline.min(subscriber.stalled_since.saturating_add(timeout));
         }
         let beat = ticks(policy.settings.heartbeat);
-        if beat > 0 {
+        // A full socket takes no heartbeat either.
+        if beat > 0 && subscriber.phase != Phase::Blocked {
             // A little early, each by another amount, so that the heartbeats of all who got the
             // same broadcast do not come due in the same tick for ever after.
             let early = fastrand::u32(0..=beat / 8);
@@ -56,7 +57,7 @@ impl Shard {
             Some(CloseReason::TokenExpired)
         } else if subscriber.life_end <= now {
             Some(CloseReason::StreamLife)
-        } else if subscriber.stalled_since != NEVER
+        } else if subscriber.is_stalled()
             && now.saturating_sub(subscriber.stalled_since) >= write_timeout
         {
             Some(CloseReason::WriteTimeout)

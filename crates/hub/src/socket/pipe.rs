@@ -59,7 +59,8 @@ impl PipeSink {
     pub(crate) fn set_owner(&self, inbox: Arc<Inbox>, key: SubscriberKey) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.left {
-            inbox.send(Command::PipeLeft(key));
+            // Once the shard has ended nobody needs to know.
+            let _ = inbox.send(Command::PipeLeft(key));
         }
         state.owner = Some((inbox, key));
     }
@@ -127,7 +128,8 @@ impl Body for PipeBody {
             if state.wants_room && state.pending_bytes <= PIPE_BYTES_MAX / 2 {
                 state.wants_room = false;
                 if let Some((inbox, key)) = &state.owner {
-                    inbox.send(Command::PipeRoom(*key));
+                    // Once the shard has ended nobody needs to know.
+                    let _ = inbox.send(Command::PipeRoom(*key));
                 }
             }
             return Poll::Ready(Some(Ok(BodyFrame::data(piece))));
@@ -145,7 +147,8 @@ impl Drop for PipeBody {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.left = true;
         if let Some((inbox, key)) = state.owner.take() {
-            inbox.send(Command::PipeLeft(key));
+            // Once the shard has ended nobody needs to know.
+            let _ = inbox.send(Command::PipeLeft(key));
         }
     }
 }
