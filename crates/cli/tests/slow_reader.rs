@@ -122,10 +122,10 @@ fn a_reader_of_a_few_bytes_at_a_time_is_not_closed() -> Outcome<()> {
         };
         let outcome = read();
         done.store(true, Ordering::Relaxed);
-        let published = publisher
+        let ended = publisher
             .join()
             .map_err(|_| Failure::new("the publisher panicked"))?;
-        outcome.and(published)
+        outcome.and(ended)
     })?;
     let closed = hub.metric("gush_streams_closed_total{reason=\"write_timeout\"}")?;
     assert_eq!(closed.unwrap_or(0), 0);

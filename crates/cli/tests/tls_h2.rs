@@ -358,3 +358,64 @@ fn streams_of_every_kind_end_when_the_token_expires() -> Outcome<()> {
     })
     .map(drop)
 }
+
+#[test]
+fn the_other_requests_work_over_h2_too() -> Outcome<()> {
+    let (hub, _) = with_tls()?;
+    let mut stream = Curl::subscribe(&hub, "https", &["--insecure", "--http2"])?;
+    let url = format!("https://{}/.well-known/mercure", hub.address());
+    let publisher = format!("Authorization: Bearer {}", hub.publisher_token()?);
+    let subscriber = format!("Authorization: Bearer {}", hub.subscriber_token()?);
+    let topic = format!("topic={TOPIC}");
+    let with_topic = format!("{url}?topic=x");
+    let (ok, subscribe) = (["--header", &publisher], ["--header", &subscriber]);
+    let big = format!("data={}", "x".repeat(100_000));
+    let rows: [(&[&str], &str, &str); 7] = [
+        (
+            &[
+                ok[0],
+                ok[1],
+                "--data-urlencode",
+                &topic,
+                "--data",
+                "data=over h2",
+            ],
+            &url,
+            "200",
+        ),
+        (
+            &[ok[0], ok[1], "--data-urlencode", &topic, "--data", &big],
+            &url,
+            "200",
+        ),
+        (&["--data-urlencode", &topic], &url, "401"),
+        (&[ok[0], ok[1], "--data", "data=x"], &url, "400"),
+        (&[subscribe[0], subscribe[1], "--head"], &with_topic, "200"),
+        (&[subscribe[0], subscribe[1]], &url, "400"),
+        (&["--request", "PUT"], &url, "405"),
+    ];
+    for (arguments, url, wanted) in rows {
+        let output = Command::new("curl")
+            .args(["--silent", "--insecure", "--http2", "--max-time", "20"])
+            .args([
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_version} %{http_code}",
+            ])
+            .args(arguments)
+            .arg(url)
+            .output()?;
+        let got = String::from_utf8_lossy(&output.stdout).into_owned();
+        if got != format!("2 {wanted}") {
+            let shown: Vec<&str> = arguments.iter().map(|a| &a[..a.len().min(60)]).collect();
+            return Failure::mismatch(format!("{shown:?}"), format!("2 {wanted}"), got);
+        }
+    }
+    stream.expect_data("over h2")?;
+    stream.expect_data(&"x".repeat(100_000))?;
+    // HEAD left no subscriber: only the stream is there.
+    eventually("one subscriber", PATIENCE, || {
+        Ok((hub.metric_sum("gush_subscribers_open")? == 1).then_some(()))
+    })
+}
