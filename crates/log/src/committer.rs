@@ -10,7 +10,7 @@ use crate::catalog::LastId;
 use crate::clean::Clean;
 use crate::disk::{DiskConfig, Shared, Sync};
 use crate::hash::hash_id;
-use crate::host::write_all_at;
+use crate::host::{Host, write_all_at};
 use crate::intake::Pending;
 use crate::lock::{lock, read, write};
 use crate::record::{self, Stamp};
@@ -29,7 +29,7 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 pub(crate) enum Sealing {
     /// On a thread of its own: publishers do not wait for it.
     Aside,
-    /// At once: every run of a test does the same.
+    /// As if no thread could be made, so at once: every run of a test does the same.
     #[cfg(test)]
     Inline,
 }
@@ -276,30 +276,25 @@ impl Committer {
 
     fn seal(&mut self, segment: Arc<Segment>) {
         self.join_sealer();
-        let host = Arc::clone(&self.shared.host);
         let base = segment.header.base;
         // With `Off` nothing else ever syncs a sealed segment, but a clean close claims it is.
         let must_sync = self.config.sync == Sync::Off;
-        let seal = move || {
-            if let Err(error) = segment.file_index(&*host) {
-                // The ids stay in memory, and the next open makes the file.
-                tracing::warn!(%error, name = segment.header.index_name(), "no index file");
-            }
-            !must_sync || segment.file().sync().is_ok()
-        };
-        match self.sealing {
+        let spawned = match self.sealing {
             Sealing::Aside => {
+                let host = Arc::clone(&self.shared.host);
+                let segment = Arc::clone(&segment);
                 let thread = thread::Builder::new().name("gush-log-seal".into());
-                match thread.spawn(seal) {
-                    Ok(handle) => self.sealer = Some((base, handle)),
-                    Err(error) => {
-                        tracing::warn!(%error, "no thread to seal a segment");
-                        self.is_sealed_well = false;
-                    }
-                }
+                thread.spawn(move || seal_file(&*host, &segment, must_sync))
             }
             #[cfg(test)]
-            Sealing::Inline => self.is_sealed_well &= seal(),
+            Sealing::Inline => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        match spawned {
+            Ok(handle) => self.sealer = Some((base, handle)),
+            Err(error) => {
+                tracing::debug!(%error, "no thread to seal a segment; publishers wait for it");
+                self.is_sealed_well &= seal_file(&*self.shared.host, &segment, must_sync);
+            }
         }
     }
 
@@ -416,6 +411,16 @@ impl Committer {
             detail: format!("{}: {what}: {error}", self.shared.place),
         }
     }
+}
+
+/// Writes the index file of a segment that is no longer written; `false` when the segment had to
+/// be synced and was not.
+fn seal_file(host: &dyn Host, segment: &Segment, must_sync: bool) -> bool {
+    if let Err(error) = segment.file_index(host) {
+        // The ids stay in memory, and the next open makes the file.
+        tracing::warn!(%error, name = segment.header.index_name(), "no index file");
+    }
+    !must_sync || segment.file().sync().is_ok()
 }
 
 /// A batch on the disk that is not visible yet.

@@ -413,6 +413,34 @@ fn after_a_failed_sync_a_new_segment_and_epoch_begin() {
 }
 
 #[test]
+fn without_a_thread_to_seal_with_a_close_is_still_clean() {
+    for sync in [Sync::Batch, Sync::Off] {
+        let host = SimHost::new(1);
+        let config = DiskConfig {
+            sync,
+            segment_events: 2,
+            ..CONFIG
+        };
+        // The rig's committer is never given a thread.
+        let mut rig = Rig::open(&host, config);
+        for number in 0..7 {
+            let own = draft_with_id(&format!("own-{number}"), "x");
+            rig.append(own).expect("stored");
+        }
+        let epoch = rig.log.bounds().epoch;
+        rig.committer.finish().expect("closes");
+        drop(rig);
+        let rig = Rig::open(&host, config);
+        assert!(rig.recovery.was_clean, "{}", rig.recovery);
+        assert_eq!(
+            (rig.recovery.segments, rig.recovery.indexes_rebuilt),
+            (4, 0)
+        );
+        assert_eq!(rig.log.bounds().epoch, epoch);
+    }
+}
+
+#[test]
 fn an_unclean_reopen_starts_an_epoch_and_old_ids_still_resolve() {
     let host = SimHost::new(1);
     let mut rig = Rig::open(&host, CONFIG);
