@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,10 +16,10 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::admit::{ConnectionGate, ConnectionPermit, Rejection};
-use crate::answer::{self, Busy};
+use crate::answer::{self, Active, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
 use crate::request::{Door, HEADERS_MAX, PlainSubscribe, parse_subscribe};
@@ -34,6 +35,9 @@ const H2_STREAMS_MAX: u32 = 250;
 
 /// How long a peer may take to read the few bytes of a refusal.
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
+
+/// How often an HTTP/2 connection is looked at for having nothing to do.
+const H2_LOOK: Duration = Duration::from_secs(1);
 
 /// How long a connection may wait for its next request: what proxies expect of an upstream.
 const IDLE_MAX: Duration = Duration::from_secs(75);
@@ -338,10 +342,16 @@ async fn serve_other(
 async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> Ended {
     let policy = listener.hub.policy.load_full();
     let io = TokioIo::new(Prefixed::new(transport, bytes));
+    let active = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&active);
     let service = service_fn(move |request: Request<Incoming>| {
         let hub = Arc::clone(&listener.hub);
         let door = listener.door;
-        async move { Ok::<_, std::convert::Infallible>(answer::answer(&hub, door, request).await) }
+        let active = Active::begin(&counted);
+        async move {
+            let answer = answer::answer(&hub, door, request).await;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| body.counting(active)))
+        }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -354,17 +364,31 @@ async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> En
             .keep_alive_interval(policy.settings.heartbeat)
             .keep_alive_timeout(policy.settings.tcp_user_timeout.max(Duration::from_secs(1)));
     }
+    let head_timeout = policy.settings.head_timeout;
     drop(policy);
     let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let mut stop = listener.stop.clone();
     let mut stopping = false;
+    let mut look = tokio::time::interval(H2_LOOK);
+    // The first request has as long as a head has elsewhere.
+    let mut idle_until = Instant::now() + head_timeout;
     loop {
         tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            now = look.tick() => {
+                if active.load(Ordering::Relaxed) > 0 {
+                    idle_until = now + IDLE_MAX;
+                } else if now >= idle_until + FAREWELL_MAX {
+                    return Ok(());
+                } else if now >= idle_until && !stopping {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,12 +37,30 @@ pub type Answer = Response<AnswerBody>;
 pub struct AnswerBody {
     kind: BodyKind,
     busy: Option<Busy>,
+    active: Option<Active>,
 }
 
 #[derive(Debug)]
 enum BodyKind {
     Whole(Full<Bytes>),
     Stream(PipeBody),
+}
+
+/// Counts one request of an HTTP/2 connection until its answer is out; see `accept.rs`.
+#[derive(Debug)]
+pub(crate) struct Active(Arc<AtomicUsize>);
+
+impl Active {
+    pub(crate) fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Marks a connection as serving until its answer is out; see `transport.rs`.
@@ -66,7 +85,14 @@ impl AnswerBody {
         Self {
             kind: BodyKind::Whole(Full::new(bytes.into())),
             busy: None,
+            active: None,
         }
+    }
+
+    /// Keeps the stream counted as active until this body is gone.
+    pub(crate) fn counting(mut self, active: Active) -> Self {
+        self.active = Some(active);
+        self
     }
 
     /// Keeps the connection marked as busy until this body is gone.
@@ -354,6 +380,7 @@ async fn subscribe_in_hyper(
     *answer.body_mut() = AnswerBody {
         kind: BodyKind::Stream(body),
         busy: None,
+        active: None,
     };
     hub.hand_over(NewSubscriber {
         sink: Sink::Pipe(sink),

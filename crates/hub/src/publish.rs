@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use gush_log::AppendErrorKind;
+use gush_log::{AppendErrorKind, Draft, Located, Position};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, EXPECT};
 use http::request::Parts;
@@ -65,6 +65,7 @@ async fn read_and_append(
     let form =
         parse_pairs(&body, PAIRS_MAX).map_err(|error| Rejection::bad_request(error.to_string()))?;
     let draft = dialect::publish_request(&form)?;
+    check_own_id(hub, &draft)?;
     admit::topics(&claims, draft.topics.iter().map(AsRef::as_ref))?;
     let (reply, answer) = oneshot::channel();
     hub.log.append(
@@ -94,6 +95,26 @@ async fn read_and_append(
             RETRY_AFTER,
         )),
     }
+}
+
+/// A generated id is a place in this log, and readers resume there: a publisher's own id must not
+/// claim one. Those of other hubs, mirrored here, are ids like any other.
+fn check_own_id(hub: &Hub, draft: &Draft) -> Result<(), Rejection> {
+    let claimed = draft
+        .id
+        .as_ref()
+        .and_then(|id| Position::parse(id.as_str()));
+    let Some((position, id)) = claimed.zip(draft.id.as_ref()) else {
+        return Ok(());
+    };
+    let is_here = position.epoch == hub.log.bounds().epoch
+        || matches!(hub.log.locate(id.as_str()), Located::After(_));
+    if is_here {
+        return Err(Rejection::bad_request(
+            "Invalid \"id\" parameter: it is one of the ids that this hub generates",
+        ));
+    }
+    Ok(())
 }
 
 /// Only forms carry fields; another type reads as "no topic", as with the reference, but says so.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use gush_log::{Flow, Located, Log, Offset, Position, ReadLimit};
+use gush_log::{Bounds, Flow, Located, Log, Offset, Position, ReadLimit};
 use http::HeaderMap;
 
 use crate::admit::{self, Rejection};
@@ -188,7 +188,7 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
     }
     let is_trimmed = Position::parse(&id)
         .is_some_and(|position| position.epoch <= bounds.epoch && position.offset < bounds.first);
-    let gap = dialect::gap_unknown(&id, is_trimmed, bounds.last_id.as_deref());
+    let gap = dialect::gap_unknown(&id, is_trimmed, newest_place(&bounds).as_deref());
     let answer_id = last_readable(hub, selection, bounds.next)
         .await
         .unwrap_or_else(|| EARLIEST.to_owned());
@@ -197,6 +197,18 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
         answer_id: Some(answer_id),
         gap: Some(gap),
     }
+}
+
+/// An id that stands for everything stored so far. Never a publisher's own one: the newest event
+/// may be private.
+fn newest_place(bounds: &Bounds) -> Option<String> {
+    let last_id = bounds.last_id.as_deref()?;
+    if Position::parse(last_id).is_some() {
+        return Some(last_id.to_owned());
+    }
+    let offset = Offset::from_u64(bounds.next.as_u64() - 1);
+    let epoch = bounds.epoch;
+    Some(Position { epoch, offset }.to_string())
 }
 
 /// Looks a publisher's own id up, on a thread that may wait.

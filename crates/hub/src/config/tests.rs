@@ -202,7 +202,7 @@ fn values_that_contradict_each_other_are_refused() {
             "gush.toml:1: retention_bytes = \"1MiB\": is smaller than one segment",
         ),
         (
-            "segment_bytes = \"4GiB\"\nretention_bytes = \"1GiB\"",
+            "segment_bytes = \"2GiB\"\nretention_bytes = \"1GiB\"",
             "gush.toml:2: retention_bytes",
         ),
         (

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gush_log::{Draft, Log, MemoryConfig, MemoryLog, Offset};
+use gush_log::{
+    AppendError, Bounds, Draft, Flow, Located, Log, MemoryConfig, MemoryLog, Offset, ReadEnd,
+    ReadError, ReadLimit, RecordRef, Reply, Tail,
+};
 use socket2::SockRef;
 
 use super::{Command, Inbox, NewSubscriber, Seat, Shard, Shared};
@@ -41,6 +44,15 @@ struct Sizes {
     window_events: usize,
 }
 
+impl Sizes {
+    fn memory(&self) -> MemoryConfig {
+        MemoryConfig {
+            bytes_max: 1 << 30,
+            events_max: self.log_events,
+        }
+    }
+}
+
 const ROOMY: Sizes = Sizes {
     log_events: 100_000,
     window_events: 10_000,
@@ -48,13 +60,12 @@ const ROOMY: Sizes = Sizes {
 
 impl Rig {
     fn new(sizes: &Sizes, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::over(Arc::new(MemoryLog::new(sizes.memory())), sizes, change)
+    }
+
+    fn over(log: Arc<dyn Log>, sizes: &Sizes, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::default();
         change(&mut settings);
-        let config = MemoryConfig {
-            bytes_max: 1 << 30,
-            events_max: sizes.log_events,
-        };
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(config));
         let seat = Seat::new().expect("a poll");
         let inbox = Arc::clone(&seat.inbox);
         let next = log.bounds().next;
@@ -110,13 +121,36 @@ impl Rig {
         self.subscribe_as(matchers, self.head(), |_| {})
     }
 
+    /// With sockets that take a few KiB only.
+    fn subscribe_small(&self, matchers: &[&str], start: Offset) -> Peer {
+        let (ours, theirs) = pair();
+        let small = |socket: &TcpStream| {
+            let socket = SockRef::from(socket);
+            let set = socket.set_send_buffer_size(8192);
+            set.and_then(|()| socket.set_recv_buffer_size(8192))
+        };
+        small(&ours)
+            .and_then(|()| small(&theirs))
+            .expect("socket options");
+        self.hand_over((ours, theirs), matchers, start, |_| {})
+    }
+
     fn subscribe_as(
         &self,
         matchers: &[&str],
         start: Offset,
         change: impl FnOnce(&mut (Selection, Option<u64>)),
     ) -> Peer {
-        let (ours, theirs) = pair();
+        self.hand_over(pair(), matchers, start, change)
+    }
+
+    fn hand_over(
+        &self,
+        (ours, theirs): (TcpStream, TcpStream),
+        matchers: &[&str],
+        start: Offset,
+        change: impl FnOnce(&mut (Selection, Option<u64>)),
+    ) -> Peer {
         ours.set_nonblocking(true).expect("a socket option");
         let mut parts = (
             Selection {
@@ -259,6 +293,21 @@ impl Peer {
         for expected in expected {
             assert_eq!(self.data(), expected);
         }
+    }
+
+    /// Reads whatever comes until something else has happened.
+    fn read_until(&mut self, happened: impl Fn() -> bool) {
+        let started = std::time::Instant::now();
+        let socket = &self.socket;
+        socket.set_nonblocking(true).expect("a socket option");
+        while !happened() {
+            assert!(started.elapsed() < PATIENCE, "it does not happen");
+            let mut buffer = [0; 4096];
+            if let Ok(count) = (&*socket).read(&mut buffer) {
+                self.bytes.extend_from_slice(&buffer[..count]);
+            }
+        }
+        socket.set_nonblocking(false).expect("a socket option");
     }
 
     fn expect_reset(&mut self) {
@@ -579,31 +628,115 @@ fn churn(seed: u64) {
     }
 }
 
+/// A log whose reads wait for the test.
+struct Gated {
+    inner: MemoryLog,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Gate {
+    reads_allowed: u32,
+    reads_waiting: u32,
+}
+
+impl Gated {
+    fn allow(&self, reads: u32) {
+        self.gate.lock().expect("not poisoned").reads_allowed += reads;
+        self.changed.notify_all();
+    }
+
+    fn wait_for_reader(&self) {
+        let gate = self.gate.lock().expect("not poisoned");
+        let waited = self
+            .changed
+            .wait_timeout_while(gate, PATIENCE, |gate| gate.reads_waiting == 0);
+        assert!(!waited.expect("not poisoned").1.timed_out(), "nobody reads");
+    }
+}
+
+impl Log for Gated {
+    fn append(&self, draft: Draft, reply: Reply) {
+        self.inner.append(draft, reply);
+    }
+
+    fn set_tail(&self, tail: Arc<dyn Tail>) {
+        self.inner.set_tail(tail);
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.inner.bounds()
+    }
+
+    fn locate(&self, id: &str) -> Located {
+        self.inner.locate(id)
+    }
+
+    fn search(&self, id: &str) -> Result<Option<Offset>, ReadError> {
+        self.inner.search(id)
+    }
+
+    fn read(
+        &self,
+        from: Offset,
+        limit: ReadLimit,
+        visit: &mut dyn FnMut(RecordRef<'_>) -> Flow,
+    ) -> Result<ReadEnd, ReadError> {
+        let mut gate = self.gate.lock().expect("not poisoned");
+        while gate.reads_allowed == 0 {
+            gate.reads_waiting += 1;
+            self.changed.notify_all();
+            gate = self.changed.wait(gate).expect("not poisoned");
+            gate.reads_waiting -= 1;
+        }
+        gate.reads_allowed -= 1;
+        drop(gate);
+        self.inner.read(from, limit, visit)
+    }
+
+    fn writable(&self) -> Result<(), String> {
+        self.inner.writable()
+    }
+
+    fn close(&self) -> Result<(), AppendError> {
+        self.inner.close()
+    }
+
+    fn describe(&self) -> String {
+        "gated".to_owned()
+    }
+}
+
 /// A subscriber whose socket was full once, and that then waited for the hub alone, was reset.
 #[test]
 fn a_replay_that_waits_for_the_log_is_not_a_stall() {
     let sizes = Sizes {
-        log_events: 200_000,
+        log_events: 1000,
         window_events: 4,
     };
-    let rig = Rig::new(&sizes, |settings| {
-        settings.write_timeout = Duration::from_millis(200);
-        settings.heartbeat = Duration::ZERO;
+    let log = Arc::new(Gated {
+        inner: MemoryLog::new(sizes.memory()),
+        gate: Mutex::default(),
+        changed: Condvar::new(),
     });
+    let rig = Rig::over(Arc::clone(&log) as Arc<dyn Log>, &sizes, |_| {});
     let start = rig.head();
     let data = "x".repeat(60_000);
-    for _ in 0..400 {
+    for _ in 0..100 {
         rig.publish("a", &data);
     }
-    let mut peer = rig.subscribe_as(&["a"], start, |_| {});
+    let mut peer = rig.subscribe_small(&["a"], start);
     rig.wait_taken_in(1);
-    // Its socket is full now; it reads everything, and is up to date but for what is not for it.
-    for number in 0..400 {
-        assert_eq!(peer.data().len(), data.len(), "event {number}");
-        rig.publish("b", "not for it");
-        rig.advance(Duration::from_millis(100));
-    }
-    rig.publish("a", "still there");
-    assert_eq!(peer.data(), "still there");
-    rig.wait_taken_in(1);
+    // The first read fills the small socket; the second one waits for the test.
+    log.allow(1);
+    let mut first = [0; 1];
+    peer.socket.read_exact(&mut first).expect("the first byte");
+    peer.bytes.extend_from_slice(&first);
+    peer.read_until(|| log.gate.lock().expect("not poisoned").reads_waiting > 0);
+    rig.advance(Duration::from_secs(100));
+    log.wait_for_reader();
+    rig.publish("b", "the shard has seen the time");
+    log.allow(u32::MAX / 2);
+    peer.expect_data((0..100).map(|_| data.clone()));
 }

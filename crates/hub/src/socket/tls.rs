@@ -1,6 +1,6 @@
 //! A TCP socket under TLS: the same as a bare one, with rustls between the frames and the kernel.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rustls::ServerConnection;
 use socket2::SockRef;
 
 use super::tcp::{LAST_CHUNK, none_if_full, reset};
-use super::{DISCARDED_BYTES_MAX, Heard, reason_of};
+use super::{DISCARDED_BYTES_MAX, Heard, WRITE_FRAMES_MAX, reason_of};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
 
@@ -46,24 +46,35 @@ impl TlsSink {
     }
 
     pub(super) fn write(&mut self, frames: &[&Frame], skip: usize) -> io::Result<usize> {
-        let mut taken = 0;
-        let mut skip = skip;
-        for frame in frames {
-            let mut piece = &frame.framed(self.framing)[skip..];
-            skip = 0;
-            // rustls takes a bounded part; the kernel makes room for the next or says it is full.
-            while !piece.is_empty() {
-                self.flush()?;
-                if self.connection.wants_write() {
-                    return Ok(taken);
-                }
-                let count = self.connection.writer().write(piece)?;
-                taken += count;
-                piece = &piece[count..];
+        let total: usize = frames
+            .iter()
+            .map(|frame| frame.framed(self.framing).len())
+            .sum();
+        let mut reached = skip;
+        // rustls takes a bounded part, as few records as hold it; then the kernel makes room for
+        // the next or says that it is full.
+        while reached < total {
+            self.flush()?;
+            if self.connection.wants_write() {
+                break;
             }
+            let mut slices = [IoSlice::new(&[]); WRITE_FRAMES_MAX];
+            let mut count = 0;
+            let mut passed = 0;
+            for frame in frames {
+                let bytes = frame.framed(self.framing);
+                if let Some(rest) = bytes.get(reached.saturating_sub(passed)..)
+                    && !rest.is_empty()
+                {
+                    slices[count] = IoSlice::new(rest);
+                    count += 1;
+                }
+                passed += bytes.len();
+            }
+            reached += self.connection.writer().write_vectored(&slices[..count])?;
         }
         self.flush()?;
-        Ok(taken)
+        Ok(reached - skip)
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
