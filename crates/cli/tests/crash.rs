@@ -37,7 +37,8 @@ fn nothing_acknowledged_is_lost_by_kill_9() -> Outcome<()> {
     let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()
         // Many segments, so that kills also hit the moments when a new one is begun.
-        .option("--segment-bytes", "64KiB");
+        .option("--segment-bytes", "64KiB")
+        .option("--retention-bytes", "64MiB");
     let mut ledger = Ledger::default();
     let mut history: Vec<SseEvent> = Vec::new();
     let mut followed: Vec<SseEvent> = Vec::new();

@@ -12,6 +12,7 @@ fn builder() -> Outcome<HubBuilder> {
     Ok(HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()
         .option("--segment-bytes", "64KiB")
+        .option("--retention-bytes", "64MiB")
         .option("--drain-window", "100ms"))
 }
 
@@ -293,7 +294,8 @@ impl Drop for Mount {
 fn a_full_disk_refuses_publishers_and_nobody_else() -> Outcome<()> {
     let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()
-        .option("--segment-bytes", "256KiB");
+        .option("--segment-bytes", "256KiB")
+        .option("--retention-bytes", "64MiB");
     let Some(mount) = Mount::new(&builder.log_directory(), "4m")? else {
         println!("skipped: this user may not mount a small file system to fill");
         return Ok(());

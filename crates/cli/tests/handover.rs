@@ -322,7 +322,8 @@ fn from_disk_with_a_tiny_memory_window_and_small_segments() -> Outcome<()> {
     let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()
         .option("--window-events", "16")
-        .option("--segment-bytes", "64KiB");
+        .option("--segment-bytes", "64KiB")
+        .option("--retention-bytes", "64MiB");
     run(&builder)
 }
 

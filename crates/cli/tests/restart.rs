@@ -111,6 +111,7 @@ fn replay_works_past_ten_thousand_events() -> Outcome<()> {
 fn a_trimmed_id_is_told_in_band_when_asked_for() -> Outcome<()> {
     let hub = builder()?
         .option("--segment-bytes", "64KiB")
+        .option("--retention-bytes", "64MiB")
         .option("--retention-events", "50")
         .start()?;
     let data = "x".repeat(4000);

@@ -155,6 +155,7 @@ fn forgetful() -> Outcome<HubProcess> {
     builder()?
         .option("--write-timeout", "5m")
         .option("--segment-bytes", "64KiB")
+        .option("--retention-bytes", "64MiB")
         .option("--retention-events", "50")
         .start()
 }
