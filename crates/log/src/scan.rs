@@ -10,7 +10,7 @@ use crate::record::{Checked, HEAD_BYTES, RECORD_BYTES_MIN, Raw, Stamp, check, de
 
 /// The first read of a scan. Ours: covers the distance between two index entries and a few
 /// records more; a resume that asks for one event copies no more than that.
-const FIRST_READ_BYTES: usize = 24 << 10;
+pub(crate) const FIRST_READ_BYTES: usize = 24 << 10;
 
 /// The later reads. Ours: larger ones gain nothing on the disks we measured.
 const READ_BYTES: usize = 256 << 10;

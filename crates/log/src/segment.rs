@@ -12,7 +12,7 @@ use crate::index::{Filter, OwnIds, Sparse};
 use crate::index_file::{self, FiledIds, LookupError, Meta};
 use crate::lock::{read, write};
 use crate::record::{Raw, Stamp, u32_at, u64_at};
-use crate::scan::{Range, Scan};
+use crate::scan::{FIRST_READ_BYTES, Range, Scan};
 use crate::{Epoch, Offset};
 
 /// A header is written twice, each copy in a sector of its own: one damaged sector or bit does
@@ -354,25 +354,36 @@ impl Segment {
 
     /// The earliest event with this id. No disk is touched when the filter says no.
     pub(crate) fn find_own(&self, hash: u64, id: &str) -> io::Result<Option<Offset>> {
-        if self.filed.get().is_none()
-            && let Some(relative) = self.inspect(|body| body.ids.candidates(hash).next())
+        if !self.is_filed()
+            && let Some(first) = self.inspect(|body| body.ids.candidates(hash).next())
         {
-            return match self.confirm(relative, id)? {
-                Some(offset) => Ok(Some(offset)),
-                // Two ids with one hash, or the event is damaged.
-                None => self.find_by_walk(id),
-            };
+            if let Some(offset) = self.confirm(first, id)? {
+                return Ok(Some(offset));
+            }
+            // Two ids with one hash, which a peer may have made so; or the event is damaged.
+            let others: Vec<u32> = self.inspect(|body| body.ids.candidates(hash).skip(1).collect());
+            let is_filed = self.is_filed();
+            let found = self.confirm_any(&others, id)?;
+            if found.is_some() || !is_filed {
+                return Ok(found);
+            }
         }
-        // Asked anew: they may have been filed between the two questions.
+        // Asked anew: they may have been filed between the questions.
         let Some(filed) = self.filed.get().filter(|filed| filed.may_hold(hash)) else {
             return Ok(None);
         };
-        let mut found = None;
+        let tries_max = self.tries_max();
+        let (mut found, mut tries) = (None, 0);
         let looked = filed.find(hash, |relative| {
+            tries += 1;
+            if tries > tries_max {
+                return Ok(true);
+            }
             found = self.confirm(relative, id)?;
             Ok::<_, LookupError>(found.is_some())
         });
         match looked {
+            Ok(()) if tries > tries_max => self.find_by_walk(id),
             Ok(()) => Ok(found),
             Err(LookupError::Io(error)) => Err(error),
             Err(LookupError::Damaged) => {
@@ -392,6 +403,24 @@ impl Segment {
             ControlFlow::Break(())
         })?;
         Ok(is_it.then_some(offset))
+    }
+
+    /// The first of these that has this id.
+    fn confirm_any(&self, candidates: &[u32], id: &str) -> io::Result<Option<Offset>> {
+        if candidates.len() as u64 > self.tries_max() {
+            return self.find_by_walk(id);
+        }
+        for relative in candidates {
+            if let Some(offset) = self.confirm(*relative, id)? {
+                return Ok(Some(offset));
+            }
+        }
+        Ok(None)
+    }
+
+    /// More events to confirm than this, each at the cost of a first read, cost more than a walk.
+    fn tries_max(&self) -> u64 {
+        self.inspect(|body| body.end_bytes) / FIRST_READ_BYTES as u64 + 1
     }
 
     fn find_by_walk(&self, id: &str) -> io::Result<Option<Offset>> {

@@ -792,6 +792,64 @@ fn a_reader_in_a_segment_that_is_trimmed_reads_on() {
     );
 }
 
+/// Two different ids with the same hash, found as an attacker would.
+fn colliding_ids() -> (String, String) {
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+    let state = |chunk: &[u8; 8]| {
+        let mixed = (16 ^ u64::from_le_bytes(*chunk)).wrapping_mul(MULTIPLIER);
+        mixed ^ (mixed >> 32)
+    };
+    let (first, second) = (*b"urn:exam", *b"ple:0007");
+    let mut rng = Rng::with_seed(1);
+    let (theirs, ours) = (0..1_000_000)
+        .find_map(|_| {
+            let other = [(); 8].map(|()| rng.u8(b'!'..=b'~'));
+            let wanted = state(&first) ^ u64::from_le_bytes(second) ^ state(&other);
+            let rest = wanted.to_le_bytes();
+            let is_text = rest.iter().all(u8::is_ascii_graphic);
+            is_text.then(|| ([first, second].concat(), [other, rest].concat()))
+        })
+        .expect("one of some thousand is text");
+    let text = |bytes| String::from_utf8(bytes).expect("ASCII");
+    let (theirs, ours) = (text(theirs), text(ours));
+    assert_eq!(hash_id(&theirs), hash_id(&ours));
+    (theirs, ours)
+}
+
+#[test]
+fn an_id_made_to_collide_costs_a_read_and_no_walk() {
+    let host = SimHost::new(1);
+    let config = DiskConfig {
+        segment_events: 1_000,
+        segment_bytes: 8 << 20,
+        waiting_bytes_max: 8 << 20,
+        ..CONFIG
+    };
+    let (theirs, ours) = colliding_ids();
+    let mut rig = Rig::open(&host, config);
+    rig.append(draft_with_id(&theirs, "x")).expect("stored");
+    for _ in 0..8 {
+        let drafts = (0..50).map(|_| draft(&"x".repeat(10_000)));
+        assert!(rig.commit(drafts.collect()).iter().all(Result::is_ok));
+    }
+    let reads_of = |rig: &Rig, id: &str| {
+        let before = host.reads();
+        let found = rig.log.search(id).expect("readable");
+        (found.map(Offset::as_u64), host.reads() - before)
+    };
+    assert_eq!(reads_of(&rig, &ours), (None, 1));
+    // Where both are stored, both are found.
+    rig.append(draft_with_id(&ours, "x")).expect("stored");
+    assert_eq!(reads_of(&rig, &ours), (Some(403), 2));
+    assert_eq!(reads_of(&rig, &theirs), (Some(2), 1));
+    rig.committer.roll();
+    assert_eq!(
+        reads_of(&rig, &ours),
+        (Some(403), 3),
+        "and a block of the index"
+    );
+}
+
 #[test]
 fn many_own_ids_are_found_in_index_files_and_duplicates_give_the_earliest() {
     let host = SimHost::new(1);
