@@ -229,7 +229,8 @@ impl Opening<'_> {
     }
 
     /// Opens a segment file and reads its header, from either copy or from its index. `None`: the
-    /// file has none; if there is anything in it, it is put aside.
+    /// file has none; if there is anything in it, it is put aside, or removed when it is too short
+    /// to hold a record: what a crash leaves of a segment that was just begun.
     fn open_file(&mut self, base: Offset) -> io::Result<Option<(Header, Arc<dyn LogFile>)>> {
         let file = self.host.open(&file_name(base))?;
         let length = file.len()?;
@@ -263,8 +264,12 @@ impl Opening<'_> {
                 from: base,
                 reason: "no header",
             });
-            self.host
-                .rename(&file_name(base), &format!("{}.damaged", file_name(base)))?;
+            let name = file_name(base);
+            if length < HEADER_BYTES {
+                self.host.remove(&name)?;
+            } else {
+                self.host.rename(&name, &format!("{name}.damaged"))?;
+            }
         }
         Ok(header.map(|header| (header, file)))
     }

@@ -851,6 +851,28 @@ fn an_id_made_to_collide_costs_a_read_and_no_walk() {
 }
 
 #[test]
+fn what_a_crash_leaves_of_a_segment_just_begun_is_not_kept_for_ever() {
+    let (host, events) = small_log(false);
+    let config = DiskConfig {
+        segment_events: 3,
+        ..CONFIG
+    };
+    for length in [1, 511, 1023] {
+        let crashed = host.fork();
+        let name = "00000000000000000009.seg";
+        crashed.create(name).expect("created");
+        crashed.set_bytes(name, vec![0; length]);
+        let mut rig = Rig::open(&crashed, config);
+        assert_eq!(rig.contents(), (events.clone(), 0));
+        rig.append(draft("on")).expect("the log goes on");
+        drop(rig);
+        let names = crashed.names().expect("names");
+        let is_left = names.iter().any(|name| name.ends_with(".damaged"));
+        assert!(!is_left, "{length} bytes: {names:?}");
+    }
+}
+
+#[test]
 fn many_own_ids_are_found_in_index_files_and_duplicates_give_the_earliest() {
     let host = SimHost::new(1);
     let config = DiskConfig {
