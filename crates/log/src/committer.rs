@@ -21,6 +21,14 @@ use crate::{AppendError, AppendErrorKind, Appended, Epoch, Event, Offset, Positi
 /// matter.
 const TICK: Duration = Duration::from_secs(10);
 
+/// How often a disk that failed is tried again when nobody publishes. Ours: load balancers ask
+/// about as often whether the hub is ready, and a write of [`PROBE_BYTES`] a second costs nothing.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// What a try writes: a block of common file systems, so that a disk with only the rest of a
+/// block left does not pass.
+const PROBE_BYTES: usize = 4096;
+
 /// The write buffer keeps at most this between batches.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
@@ -76,6 +84,7 @@ impl Committer {
         let mut batch = Vec::new();
         let mut next_tick = Instant::now();
         let mut sync_due: Option<Instant> = None;
+        let mut probe_due: Option<Instant> = None;
         loop {
             let now = Instant::now();
             if now >= next_tick {
@@ -86,7 +95,17 @@ impl Committer {
                 self.sync_visible();
                 sync_due = None;
             }
-            let wake = sync_due.unwrap_or(next_tick).min(next_tick);
+            if probe_due.is_some_and(|due| now >= due) {
+                self.probe();
+                probe_due = None;
+            }
+            if lock(&shared.failure).is_none() {
+                probe_due = None;
+            } else {
+                probe_due.get_or_insert_with(|| Instant::now() + PROBE_EVERY);
+            }
+            let dues = [Some(next_tick), sync_due, probe_due];
+            let wake = dues.into_iter().flatten().min().unwrap_or(next_tick);
             if shared
                 .intake
                 .take(&mut batch, wake.saturating_duration_since(now))
@@ -140,16 +159,7 @@ impl Committer {
         let written = write_all_at(segment.file(), &self.buffer, at);
         self.buffer.shrink_to(KEPT_BYTES_MAX);
         if let Err(error) = written {
-            // What was half written must not come back after a crash either, so the cut is synced;
-            // from then on the segment is as if nothing had been tried.
-            if segment
-                .file()
-                .set_len(at)
-                .and_then(|()| segment.file().sync())
-                .is_err()
-            {
-                self.give_up();
-            }
+            self.cut_back(&segment, at);
             return Err(self.append_error("write", &error));
         }
         if self.config.sync == Sync::Batch {
@@ -164,6 +174,47 @@ impl Committer {
             segment,
             first,
             time_ms,
+        })
+    }
+
+    /// Takes a write that failed back. What was half written must not come back after a crash
+    /// either, so the cut is synced; from then on the segment is as if nothing had been tried.
+    fn cut_back(&mut self, segment: &Segment, at: u64) {
+        let file = segment.file();
+        if file.set_len(at).and_then(|()| file.sync()).is_err() {
+            self.give_up();
+        }
+    }
+
+    /// After a failure: finds out whether the disk takes bytes again. A hub that is not ready gets
+    /// no publishes, so no append would ever tell.
+    pub(crate) fn probe(&mut self) {
+        if lock(&self.shared.failure).is_none() {
+            return;
+        }
+        let failure = self.try_probe().err().map(|error| error.to_string());
+        if failure.is_none() {
+            tracing::info!("the event log can be written again");
+        }
+        *lock(&self.shared.failure) = failure;
+    }
+
+    fn try_probe(&mut self) -> Result<(), AppendError> {
+        let now_ms = self.shared.host.now_ms();
+        let segment = self
+            .active_for(0, 0, now_ms)
+            .map_err(|error| self.append_error("a new segment", &error))?;
+        let file = segment.file();
+        let at = segment.inspect(|body| body.end_bytes);
+        if let Err(error) = write_all_at(file, &[0; PROBE_BYTES], at) {
+            self.cut_back(&segment, at);
+            return Err(self.append_error("write", &error));
+        }
+        // Not synced: zero bytes that a crash brings back are no record, so recovery cuts them.
+        let taken_back = file.sync().and_then(|()| file.set_len(at));
+        taken_back.map_err(|error| {
+            self.give_up();
+            self.append_error("sync", &error)
         })
     }
 

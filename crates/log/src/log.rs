@@ -130,7 +130,8 @@ pub trait Log: Send + Sync {
     ) -> Result<ReadEnd, ReadError>;
 
     /// `Err` with the operator's text while appends fail (disk full, closed); cleared by the next
-    /// append that succeeds. A subscriber is not affected by it.
+    /// append that succeeds, or sooner when the backend finds by itself that it can write again.
+    /// A subscriber is not affected by it.
     ///
     /// # Errors
     ///
