@@ -140,3 +140,54 @@ fn an_http2_preface_may_come_in_pieces() -> Outcome<()> {
     assert_eq!(answer[3], 4, "a SETTINGS frame: {answer:?}");
     Ok(())
 }
+
+/// A publisher gave its event the id of a place far ahead: readers that resumed after it skipped
+/// everything up to there, of all topics, without a word.
+#[test]
+fn a_publisher_cannot_claim_a_place_in_the_log() -> Outcome<()> {
+    for log in ["memory", "disk"] {
+        let builder = if log == "disk" {
+            builder()?.disk()
+        } else {
+            builder()?
+        };
+        let hub = builder.start()?;
+        let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
+        let id = hub.publish(&[("topic", TOPIC), ("data", "0")])?;
+        assert!(id.ends_with("-8000-000000000001"), "{id}");
+        let ahead = id.replace("000000000001", "0000000003e8");
+        let form = [("topic", TOPIC), ("data", "forged"), ("id", ahead.as_str())];
+        let answer = hub.connect()?.exchange(&hub.publish_request(&form)?)?;
+        answer.expect_status(&[400])?;
+        // The id of another hub is one like any other.
+        let foreign = "urn:uuid:01a203cf-d45e-8650-8000-0000000003e8";
+        hub.publish(&[("topic", TOPIC), ("data", "1"), ("id", foreign)])?;
+        stream.expect_all(&["0", "1"])?;
+    }
+    Ok(())
+}
+
+/// At the connection limit the admin listener was refused as well, and a probe killed the hub.
+#[test]
+fn health_and_metrics_answer_at_the_connection_limit() -> Outcome<()> {
+    let hub = builder()?.option("--max-connections", "2").start()?;
+    let _streams = [
+        hub.subscribe(&[("topic", TOPIC)])?,
+        hub.subscribe(&[("topic", TOPIC)])?,
+    ];
+    hub.get("/healthz")?.expect_status(&[503])?;
+    hub.get_admin("/healthz")?.expect_status(&[200])?;
+    hub.wait_metric("gush_connections_open", |open| open >= 2)?;
+    Ok(())
+}
+
+/// An HTTP/2 connection without a request stayed for ever.
+#[test]
+fn an_http2_connection_that_asks_for_nothing_is_closed() -> Outcome<()> {
+    let hub = builder()?.option("--head-timeout", "200ms").start()?;
+    let mut connection = hub.connect()?;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    connection.send(preface)?;
+    connection.read_to_close(Duration::from_secs(20))?;
+    Ok(())
+}
