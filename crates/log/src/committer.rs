@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crate::catalog::LastId;
 use crate::clean::Clean;
 use crate::disk::{DiskConfig, Shared, Sync};
+use crate::files::Files;
 use crate::hash::hash_id;
-use crate::host::{Host, write_all_at};
+use crate::host::write_all_at;
 use crate::intake::Pending;
 use crate::lock::{lock, read, write};
 use crate::record::{self, Stamp};
@@ -156,14 +157,17 @@ impl Committer {
                 &mut self.buffer,
             );
         }
-        let written = write_all_at(segment.file(), &self.buffer, at);
+        let file = segment
+            .file()
+            .map_err(|error| self.append_error("open", &error))?;
+        let written = write_all_at(&*file, &self.buffer, at);
         self.buffer.shrink_to(KEPT_BYTES_MAX);
         if let Err(error) = written {
             self.cut_back(&segment, at);
             return Err(self.append_error("write", &error));
         }
         if self.config.sync == Sync::Batch {
-            if let Err(error) = segment.file().sync() {
+            if let Err(error) = file.sync() {
                 self.give_up();
                 return Err(self.append_error("sync", &error));
             }
@@ -180,8 +184,10 @@ impl Committer {
     /// Takes a write that failed back. What was half written must not come back after a crash
     /// either, so the cut is synced; from then on the segment is as if nothing had been tried.
     fn cut_back(&mut self, segment: &Segment, at: u64) {
-        let file = segment.file();
-        if file.set_len(at).and_then(|()| file.sync()).is_err() {
+        let cut = segment
+            .file()
+            .and_then(|file| file.set_len(at).and_then(|()| file.sync()));
+        if cut.is_err() {
             self.give_up();
         }
     }
@@ -204,9 +210,11 @@ impl Committer {
         let segment = self
             .active_for(0, 0, now_ms)
             .map_err(|error| self.append_error("a new segment", &error))?;
-        let file = segment.file();
+        let file = segment
+            .file()
+            .map_err(|error| self.append_error("open", &error))?;
         let at = segment.inspect(|body| body.end_bytes);
-        if let Err(error) = write_all_at(file, &[0; PROBE_BYTES], at) {
+        if let Err(error) = write_all_at(&*file, &[0; PROBE_BYTES], at) {
             self.cut_back(&segment, at);
             return Err(self.append_error("write", &error));
         }
@@ -321,21 +329,21 @@ impl Committer {
     pub(crate) fn roll(&mut self) {
         self.sync_visible();
         if let Some(segment) = self.active.take() {
-            self.seal(segment);
+            self.seal(&segment);
         }
     }
 
-    fn seal(&mut self, segment: Arc<Segment>) {
+    fn seal(&mut self, segment: &Arc<Segment>) {
         self.join_sealer();
         let base = segment.header.base;
         // With `Off` nothing else ever syncs a sealed segment, but a clean close claims it is.
         let must_sync = self.config.sync == Sync::Off;
         let spawned = match self.sealing {
             Sealing::Aside => {
-                let host = Arc::clone(&self.shared.host);
-                let segment = Arc::clone(&segment);
+                let files = Arc::clone(&self.shared.files);
+                let segment = Arc::clone(segment);
                 let thread = thread::Builder::new().name("gush-log-seal".into());
-                thread.spawn(move || seal_file(&*host, &segment, must_sync))
+                thread.spawn(move || seal_file(&files, &segment, must_sync))
             }
             #[cfg(test)]
             Sealing::Inline => Err(io::ErrorKind::WouldBlock.into()),
@@ -344,7 +352,7 @@ impl Committer {
             Ok(handle) => self.sealer = Some((base, handle)),
             Err(error) => {
                 tracing::debug!(%error, "no thread to seal a segment; publishers wait for it");
-                self.is_sealed_well &= seal_file(&*self.shared.host, &segment, must_sync);
+                self.is_sealed_well &= seal_file(&self.shared.files, segment, must_sync);
             }
         }
     }
@@ -369,7 +377,7 @@ impl Committer {
         }
         self.is_dirty = false;
         let Some(active) = &self.active else { return };
-        if let Err(error) = active.file().sync() {
+        if let Err(error) = active.file().and_then(|file| file.sync()) {
             let error = self.append_error("sync", &error);
             tracing::error!(%error, "events that were answered may not survive a crash");
             *lock(&self.shared.failure) = Some(error.to_string());
@@ -387,7 +395,7 @@ impl Committer {
         self.is_dirty = false;
         let (end_bytes, records) = segment.inspect(|body| (body.end_bytes, body.records));
         // Best effort: what stays behind is left of by the base of the next segment.
-        let cut = segment.file().set_len(end_bytes);
+        let cut = segment.file().and_then(|file| file.set_len(end_bytes));
         let name = segment.header.file_name();
         tracing::error!(
             name,
@@ -405,7 +413,7 @@ impl Committer {
             // Best effort: the next segment has the same name and replaces it.
             let _ = self.shared.host.remove(&name);
         } else {
-            self.seal(segment);
+            self.seal(&segment);
         }
     }
 
@@ -430,8 +438,8 @@ impl Committer {
     fn try_finish(&mut self) -> io::Result<()> {
         let host = &*self.shared.host;
         if let Some(active) = &self.active {
-            active.file().sync()?;
-            active.file_index(host)?;
+            active.file()?.sync()?;
+            active.file_index(&self.shared.files)?;
         }
         if !self.is_sealed_well {
             return Err(io::Error::other("a sealed segment could not be synced"));
@@ -464,14 +472,16 @@ impl Committer {
     }
 }
 
-/// Writes the index file of a segment that is no longer written; `false` when the segment had to
-/// be synced and was not.
-fn seal_file(host: &dyn Host, segment: &Segment, must_sync: bool) -> bool {
-    if let Err(error) = segment.file_index(host) {
+/// Writes the index file of a segment that is no longer written and closes its file; `false` when
+/// the segment had to be synced and was not.
+fn seal_file(files: &Arc<Files>, segment: &Segment, must_sync: bool) -> bool {
+    if let Err(error) = segment.file_index(files) {
         // The ids stay in memory, and the next open makes the file.
         tracing::warn!(%error, name = segment.header.index_name(), "no index file");
     }
-    !must_sync || segment.file().sync().is_ok()
+    let is_synced = !must_sync || segment.file().and_then(|file| file.sync()).is_ok();
+    segment.share(files);
+    is_synced
 }
 
 /// A batch on the disk that is not visible yet.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::catalog::Catalog;
 use crate::committer::{Committer, Sealing};
+use crate::files::Files;
 use crate::hash::hash_id;
 use crate::host::{Directory, Host};
 use crate::intake::{Intake, IntakeLimits};
@@ -157,7 +158,8 @@ impl std::error::Error for OpenError {
 /// A durable log in a directory.
 ///
 /// One thread writes; readers use the page cache and no lock for longer than a look at an index.
-/// One open file for each segment. Dropping it closes it as [`Log::close`] does.
+/// However many segments there are, at most 64 files of those no longer written stay open, and
+/// those that readers are in. Dropping it closes it as [`Log::close`] does.
 pub struct DiskLog {
     shared: Arc<Shared>,
     /// Taken by the one that closes.
@@ -167,6 +169,8 @@ pub struct DiskLog {
 /// What readers, publishers and the committer share.
 pub(crate) struct Shared {
     pub(crate) host: Arc<dyn Host>,
+    /// Those of sealed segments.
+    pub(crate) files: Arc<Files>,
     /// The directory, for people.
     pub(crate) place: String,
     pub(crate) intake: Intake,
@@ -214,11 +218,12 @@ impl DiskLog {
         config: DiskConfig,
         sealing: Sealing,
     ) -> io::Result<(Self, Committer, Recovery)> {
+        let files = Arc::new(Files::new(Arc::clone(&host)));
         let Opened {
             catalog,
             active,
             recovery,
-        } = recovery::open(&*host)?;
+        } = recovery::open(&files)?;
         let limits = IntakeLimits {
             waiting_events: config.waiting_events_max,
             waiting_bytes: config.waiting_bytes_max,
@@ -228,6 +233,7 @@ impl DiskLog {
         };
         let shared = Arc::new(Shared {
             host,
+            files,
             place,
             intake: Intake::new(limits),
             catalog: RwLock::new(catalog),

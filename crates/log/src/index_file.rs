@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::Offset;
+use crate::files::Source;
 use crate::host::{Host, LogFile, ReadAt, read_full_at, write_all_at};
 use crate::index::{Filter, Sparse};
 use crate::record::{u32_at, u64_at};
@@ -196,8 +197,7 @@ pub(crate) fn read_meta(
 
 /// The ids of a segment in its index file, looked up block by block.
 pub(crate) struct FiledIds {
-    /// Stays open; none when there are no ids.
-    file: Option<Arc<dyn LogFile>>,
+    source: Source,
     /// Where the blocks begin.
     start: u64,
     count: usize,
@@ -211,7 +211,7 @@ pub(crate) struct FiledIds {
 pub(crate) enum LookupError {
     /// The disk failed.
     Io(io::Error),
-    /// A block is damaged: only the segment itself can tell.
+    /// A block is damaged, or the file is gone: only the segment itself can tell.
     Damaged,
 }
 
@@ -222,11 +222,11 @@ impl From<io::Error> for LookupError {
 }
 
 impl FiledIds {
-    /// Of a file that [`write`] or [`read_meta`] gave.
-    pub(crate) fn new(meta: &Meta, file: Arc<dyn LogFile>) -> Self {
+    /// Of a file that [`write`] wrote or [`read_meta`] read.
+    pub(crate) fn new(meta: &Meta, source: Source) -> Self {
         let own_ids = meta.own_ids as usize;
         Self {
-            file: (own_ids > 0).then_some(file),
+            source,
             start: meta.len() as u64,
             count: own_ids.div_ceil(BLOCK_ENTRIES),
             own_ids,
@@ -315,11 +315,15 @@ impl FiledIds {
             bytes: [0; BLOCK_BYTES],
             entries,
         };
-        let Some(file) = &self.file else {
-            return Err(LookupError::Damaged);
+        let file = match self.source.open() {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LookupError::Damaged);
+            }
+            Err(error) => return Err(error.into()),
         };
         let count = read_at(
-            &**file,
+            &*file,
             &mut block.bytes,
             self.start + (index * BLOCK_BYTES) as u64,
         )?;

@@ -55,6 +55,7 @@ mod retention;
 // What is on the disk: the view in memory, segments, records, indexes, the clean mark.
 mod catalog;
 mod clean;
+mod files;
 mod index;
 mod index_file;
 mod record;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, LastId};
 use crate::clean::Clean;
+use crate::files::{Files, Part, Source};
 use crate::host::{Host, LogFile, ReadAt, read_full_at};
 use crate::index::OwnIds;
 use crate::index_file::{self, FiledIds, Meta};
@@ -25,10 +26,12 @@ pub(crate) struct Opened {
 
 /// Reads the directory. Cuts a torn end, makes missing index files, removes the mark of a clean
 /// close.
-pub(crate) fn open(host: &dyn Host) -> io::Result<Opened> {
+pub(crate) fn open(files: &Arc<Files>) -> io::Result<Opened> {
+    let host = &*files.host;
     let bases = segment_bases(host)?;
     let mark = Clean::read(host)?;
     let mut opening = Opening {
+        files,
         host,
         recovery: Recovery {
             is_new: bases.is_empty() && mark.is_none(),
@@ -66,6 +69,7 @@ pub(crate) fn open(host: &dyn Host) -> io::Result<Opened> {
 }
 
 struct Opening<'a> {
+    files: &'a Arc<Files>,
     host: &'a dyn Host,
     recovery: Recovery,
     /// `None` once something contradicts it.
@@ -110,12 +114,11 @@ impl Opening<'_> {
         let good = self
             .good_meta(&header, length)?
             .filter(|(meta, _)| meta.next <= next_base);
-        let segment = if let Some((meta, index)) = good {
-            let filed = FiledIds::new(&meta, index);
-            Segment::with_filed(header, file, Body::from_meta(&meta), filed)
+        let segment = if let Some((meta, _)) = good {
+            self.sealed(&meta)
         } else {
             let body = self.scan(&*file, &header, length, next_base)?;
-            Segment::with_body(header, file, body)
+            Segment::with_body(header, self.source(base, Part::Records), body)
         };
         let (end, next) = segment.inspect(|body| (body.end_bytes, body.next));
         if next < next_base {
@@ -161,7 +164,7 @@ impl Opening<'_> {
             // Its name and place are used again; what it is replaced by has a new epoch.
             return Ok(None);
         }
-        let segment = Segment::with_body(header, file, body);
+        let segment = Segment::with_body(header, self.source(base, Part::Records), body);
         self.file_index(&segment);
         Ok(Some(segment))
     }
@@ -177,21 +180,33 @@ impl Opening<'_> {
         let is_right = |body: &Body| body.end_bytes == length && body.next == clean.next;
         if let Some((meta, index)) = self.good_meta(&header, length)? {
             let mut body = Body::from_meta(&meta);
-            let filed = FiledIds::new(&meta, index);
             if !clean.is_last_active {
-                let segment =
-                    is_right(&body).then(|| Segment::with_filed(header, file, body, filed));
-                return Ok(segment);
+                return Ok(is_right(&body).then(|| self.sealed(&meta)));
             }
+            // Held: this index file is replaced once the segment is sealed.
+            let filed = FiledIds::new(&meta, Source::Held(index));
             // It is written on, so its ids are taken back into memory.
             if let Ok(ids) = filed.all() {
                 body.ids = OwnIds::from_sorted(ids);
-                return Ok(is_right(&body).then(|| Segment::with_body(header, file, body)));
+                let held = Source::Held(file);
+                return Ok(is_right(&body).then(|| Segment::with_body(header, held, body)));
             }
         }
         self.recovery.indexes_rebuilt += 1;
         let body = self.scan(&*file, &header, length, Offset::from_u64(Offset::MAX))?;
-        Ok(is_right(&body).then(|| Segment::with_body(header, file, body)))
+        Ok(is_right(&body).then(|| Segment::with_body(header, Source::Held(file), body)))
+    }
+
+    /// A segment that is no longer written, as its index file says.
+    fn sealed(&self, meta: &Meta) -> Segment {
+        let base = meta.header.base;
+        let filed = FiledIds::new(meta, self.source(base, Part::Index));
+        let records = self.source(base, Part::Records);
+        Segment::with_filed(meta.header, records, Body::from_meta(meta), filed)
+    }
+
+    fn source(&self, base: Offset, part: Part) -> Source {
+        Source::Shared(Arc::clone(self.files), base, part)
     }
 
     fn scan(
@@ -222,7 +237,7 @@ impl Opening<'_> {
             return;
         }
         self.recovery.indexes_rebuilt += 1;
-        if let Err(error) = segment.file_index(self.host) {
+        if let Err(error) = segment.file_index(self.files) {
             // It works from memory; the next open tries again.
             tracing::warn!(%error, name = segment.header.index_name(), "no index file");
         }

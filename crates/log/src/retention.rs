@@ -80,11 +80,13 @@ impl Committer {
     }
 
     fn remove(&self, segment: &Segment) {
+        segment.set_trimmed();
         let name = segment.header.file_name();
         if let Err(error) = self.shared.host.remove(&name) {
             tracing::warn!(%error, name, "trimmed segment not removed");
         }
         // There may be none.
         let _ = self.shared.host.remove(&segment.header.index_name());
+        segment.forget_if_trimmed();
     }
 }

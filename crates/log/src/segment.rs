@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
+use crate::files::{Files, Part, Source};
 use crate::hash::hash_id;
 use crate::host::{Host, LogFile, ReadAt, write_all_at};
 use crate::index::{Filter, OwnIds, Sparse};
@@ -101,12 +102,14 @@ pub(crate) fn index_name(base: Offset) -> String {
 /// A segment, shared by the committer and all readers.
 pub(crate) struct Segment {
     pub(crate) header: Header,
-    /// Stays open: a reader may be in a segment that was just trimmed.
-    file: Arc<dyn LogFile>,
+    /// Held while it is written; a reader keeps its own reference while it reads.
+    source: RwLock<Source>,
     /// The ids, once they are in the index file; outside the lock, since a search asks every
     /// segment.
     filed: OnceLock<FiledIds>,
     body: RwLock<Body>,
+    /// The file is removed, or about to be.
+    is_trimmed: AtomicBool,
     /// The operator was told that reading this segment came upon damage.
     damage_told: AtomicBool,
 }
@@ -242,40 +245,39 @@ impl Segment {
             let _ = host.remove(&name);
             return Err(error);
         }
-        Ok(Self::with_body(header, file, Body::empty(header.base)))
+        let source = Source::Held(file);
+        Ok(Self::with_body(header, source, Body::empty(header.base)))
     }
 
-    /// Tells the operator, once per segment, that reading it came upon damage.
+    /// Tells the operator, once per segment, that reading it came upon damage. That it was trimmed
+    /// is none.
     pub(crate) fn tell_damage(&self, lost: u64) {
-        if !self.damage_told.swap(true, Ordering::Relaxed) {
+        if !self.is_trimmed() && !self.damage_told.swap(true, Ordering::Relaxed) {
             let name = self.header.file_name();
             tracing::warn!(name, lost, "a segment is damaged: stored events are lost");
         }
     }
 
     /// A segment whose ids are in `body`.
-    pub(crate) const fn with_body(header: Header, file: Arc<dyn LogFile>, body: Body) -> Self {
+    pub(crate) const fn with_body(header: Header, source: Source, body: Body) -> Self {
         Self {
             header,
-            file,
+            source: RwLock::new(source),
             filed: OnceLock::new(),
             body: RwLock::new(body),
+            is_trimmed: AtomicBool::new(false),
             damage_told: AtomicBool::new(false),
         }
     }
 
     /// A segment whose ids are in its index file.
-    pub(crate) fn with_filed(
-        header: Header,
-        file: Arc<dyn LogFile>,
-        body: Body,
-        filed: FiledIds,
-    ) -> Self {
+    pub(crate) fn with_filed(header: Header, source: Source, body: Body, filed: FiledIds) -> Self {
         Self {
             header,
-            file,
+            source: RwLock::new(source),
             filed: OnceLock::from(filed),
             body: RwLock::new(body),
+            is_trimmed: AtomicBool::new(false),
             damage_told: AtomicBool::new(false),
         }
     }
@@ -295,8 +297,34 @@ impl Segment {
         self.inspect(|body| body.end_bytes) + index_bytes
     }
 
-    pub(crate) fn file(&self) -> &dyn LogFile {
-        &*self.file
+    /// An error of the kind `NotFound`: it was trimmed meanwhile.
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn LogFile>> {
+        let source = read(&self.source).clone();
+        let file = source.open();
+        self.forget_if_trimmed();
+        file
+    }
+
+    /// From now on the file is opened when somebody reads. It must no longer be written.
+    pub(crate) fn share(&self, files: &Arc<Files>) {
+        *write(&self.source) = Source::Shared(Arc::clone(files), self.header.base, Part::Records);
+    }
+
+    /// The committer is about to remove the files: that they are not there is no damage.
+    pub(crate) fn set_trimmed(&self) {
+        self.is_trimmed.store(true, Ordering::SeqCst);
+    }
+
+    fn is_trimmed(&self) -> bool {
+        self.is_trimmed.load(Ordering::SeqCst)
+    }
+
+    /// Told after the files were removed, and asked after each opening: a reader that opened one
+    /// just before the removal must not leave it open.
+    pub(crate) fn forget_if_trimmed(&self) {
+        if self.is_trimmed() {
+            read(&self.source).forget();
+        }
     }
 
     /// Looks at what is visible, under a short lock.
@@ -309,7 +337,8 @@ impl Segment {
         change(&mut write(&self.body))
     }
 
-    /// Shows whole records of `[from, until)` in order; damaged ones are passed over.
+    /// Shows whole records of `[from, until)` in order; damaged ones are passed over, and so are
+    /// all of them when the segment was trimmed meanwhile.
     pub(crate) fn walk(
         &self,
         from: Offset,
@@ -330,7 +359,12 @@ impl Segment {
                 offset_end: body.next.min(until),
             }
         });
-        let mut scan = Scan::new(&*self.file, self.header.stamp, range, take_buffer());
+        let file = match self.file() {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut scan = Scan::new(&*file, self.header.stamp, range, take_buffer());
         let outcome = loop {
             if scan.expected() >= range.offset_end {
                 break Ok(());
@@ -382,7 +416,9 @@ impl Segment {
             found = self.confirm(relative, id)?;
             Ok::<_, LookupError>(found.is_some())
         });
+        self.forget_if_trimmed();
         match looked {
+            Err(LookupError::Damaged) if self.is_trimmed() => Ok(None),
             Ok(()) if tries > tries_max => self.find_by_walk(id),
             Ok(()) => Ok(found),
             Err(LookupError::Io(error)) => Err(error),
@@ -438,7 +474,7 @@ impl Segment {
 
     /// Writes the index file and lets go of the ids in memory. The segment must no longer be
     /// written.
-    pub(crate) fn file_index(&self, host: &dyn Host) -> io::Result<()> {
+    pub(crate) fn file_index(&self, files: &Arc<Files>) -> io::Result<()> {
         if self.is_filed() {
             return Ok(());
         }
@@ -455,9 +491,10 @@ impl Segment {
             sparse: body.sparse.clone(),
             filter: Filter::of(ids.iter().map(|(hash, _)| *hash)),
         });
-        let file = index_file::write(host, &meta, &ids)?;
+        index_file::write(&*files.host, &meta, &ids)?;
+        let source = Source::Shared(Arc::clone(files), self.header.base, Part::Index);
         // In this order: a search finds them in one of the two at any moment.
-        self.filed.get_or_init(|| FiledIds::new(&meta, file));
+        self.filed.get_or_init(|| FiledIds::new(&meta, source));
         self.change(|body| body.ids = OwnIds::default());
         Ok(())
     }

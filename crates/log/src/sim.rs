@@ -41,6 +41,8 @@ struct Disk {
     /// Operations that change something.
     operations: u64,
     reads: u64,
+    /// Descriptors that are held.
+    open_files: usize,
     is_off: bool,
     clock_ms: u64,
     /// What programs see.
@@ -63,6 +65,7 @@ impl SimHost {
             faults: Faults::default(),
             operations: 0,
             reads: 0,
+            open_files: 0,
             is_off: false,
             clock_ms: 1_800_000_000_000,
             names: BTreeMap::new(),
@@ -85,6 +88,10 @@ impl SimHost {
 
     pub(crate) fn reads(&self) -> u64 {
         self.disk().reads
+    }
+
+    pub(crate) fn open_files(&self) -> usize {
+        self.disk().open_files
     }
 
     pub(crate) fn is_off(&self) -> bool {
@@ -257,6 +264,12 @@ struct SimFile {
     inode: usize,
 }
 
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        lock(&self.disk).open_files -= 1;
+    }
+}
+
 impl ReadAt for SimFile {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         let mut disk = lock(&self.disk);
@@ -307,6 +320,7 @@ impl Host for SimHost {
         // A file that is there is emptied, and only a sync makes that last.
         disk.inodes[inode].bytes.clear();
         disk.names.insert(name.to_owned(), inode);
+        disk.open_files += 1;
         Ok(Arc::new(SimFile {
             disk: Arc::clone(&self.0),
             inode,
@@ -314,8 +328,9 @@ impl Host for SimHost {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
-        let disk = self.disk();
+        let mut disk = self.disk();
         let inode = *disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        disk.open_files += 1;
         Ok(Arc::new(SimFile {
             disk: Arc::clone(&self.0),
             inode,

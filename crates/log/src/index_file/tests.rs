@@ -58,7 +58,7 @@ proptest! {
         let read = read_meta(&host, &meta.header.index_name()).expect("readable");
         let (read, file) = read.expect("whole");
         prop_assert_eq!(&read, &meta);
-        let filed = FiledIds::new(&read, file);
+        let filed = FiledIds::new(&read, Source::Held(file));
         let asked = ids.iter().step_by(50).map(|(hash, _)| *hash);
         for hash in asked.chain([0, 1, 39, 40, u64::MAX / 2, u64::MAX]) {
             let expected: Vec<u32> =
@@ -85,7 +85,10 @@ fn spread_hashes_are_found_in_about_one_read() {
     ids.sort_unstable();
     let host = SimHost::new(1);
     let meta = meta(&ids);
-    let filed = FiledIds::new(&meta, write(&host, &meta, &ids).expect("written"));
+    let filed = FiledIds::new(
+        &meta,
+        Source::Held(write(&host, &meta, &ids).expect("written")),
+    );
     let before = host.reads();
     for (hash, relative) in ids.iter().step_by(100) {
         assert_eq!(find(&filed, *hash), [*relative]);

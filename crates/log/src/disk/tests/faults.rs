@@ -5,6 +5,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::Appended;
+use crate::files::OPEN_SEALED_MAX;
 use crate::sim::{Faults, SimHost};
 
 /// Small segments, so that rolls happen all the time.
@@ -981,6 +982,88 @@ fn what_a_crash_leaves_of_a_segment_just_begun_is_not_kept_for_ever() {
         let is_left = names.iter().any(|name| name.ends_with(".damaged"));
         assert!(!is_left, "{length} bytes: {names:?}");
     }
+}
+
+#[test]
+fn the_number_of_segments_costs_no_descriptors() {
+    let host = SimHost::new(1);
+    let config = DiskConfig {
+        segment_events: 1,
+        ..CONFIG
+    };
+    // The active one, the lock of a real directory, an index under way.
+    let most = OPEN_SEALED_MAX + 3;
+    let mut rig = Rig::open(&host, config);
+    for number in 0..300 {
+        let own = draft_with_id(&format!("own-{number}"), "x");
+        rig.append(own).expect("stored");
+        assert!(host.open_files() <= 3, "{} open", host.open_files());
+    }
+    for _life in 0..2 {
+        assert_eq!(rig.contents().0.len(), 300);
+        for number in 0..300_u64 {
+            let found = rig.log.search(&format!("own-{number}")).expect("readable");
+            assert_eq!(found, Some(Offset::from_u64(number + 2)));
+            assert!(host.open_files() <= most, "{} open", host.open_files());
+        }
+        // What is read again and again stays open.
+        data_at(&rig.log, Offset::FIRST);
+        let open = host.open_files();
+        data_at(&rig.log, Offset::FIRST);
+        assert_eq!(host.open_files(), open);
+        rig.committer.finish().expect("closes");
+        drop(rig);
+        assert_eq!(host.open_files(), 0);
+        rig = Rig::open(&host, config);
+        assert!(rig.recovery.was_clean && host.open_files() <= 3);
+    }
+}
+
+#[test]
+fn a_segment_trimmed_before_a_reader_opens_it_is_lost_and_no_error() {
+    let host = SimHost::new(1);
+    let config = DiskConfig {
+        retention_events: Some(10),
+        segment_events: 10,
+        ..CONFIG
+    };
+    let mut rig = Rig::open(&host, config);
+    for number in 0..15 {
+        let own = draft_with_id(&format!("own-{number}"), "x");
+        rig.append(own).expect("stored");
+    }
+    let (segments, ..) = rig.log.shared.snapshot();
+    // Opened by a reader that is done: trimming must give its space back.
+    assert!(data_at(&rig.log, Offset::FIRST).is_some());
+    assert_eq!(
+        rig.log.search("own-3").expect("readable"),
+        Some(Offset::from_u64(5))
+    );
+    for _ in 0..10 {
+        rig.append(draft("x")).expect("stored");
+    }
+    assert_eq!(rig.log.bounds().first, Offset::from_u64(11), "trimmed");
+    let open = host.open_files();
+    let mut seen = 0;
+    let walked = segments[0].walk(Offset::FIRST, Offset::from_u64(11), &mut |_| {
+        seen += 1;
+        std::ops::ControlFlow::Continue(())
+    });
+    walked.expect("trimmed is no error");
+    assert_eq!(seen, 0);
+    let found = segments[0].find_own(hash_id("own-3"), "own-3");
+    assert_eq!(found.expect("trimmed is no error"), None);
+    assert_eq!(host.open_files(), open);
+    assert!(open <= 2, "a removed file is not kept open: {open}");
+    let gone = rig.log.read(
+        Offset::FIRST,
+        ReadLimit {
+            events_max: 1,
+            bytes_max: 1,
+        },
+        &mut |_| Flow::Stop,
+    );
+    assert_eq!(gone.expect("readable").lost, 10);
 }
 
 #[test]
