@@ -191,3 +191,61 @@ fn an_http2_connection_that_asks_for_nothing_is_closed() -> Outcome<()> {
     connection.read_to_close(Duration::from_secs(20))?;
     Ok(())
 }
+
+/// A thousand templates of six expressions each, and a cursor nobody knows, held the hub for
+/// minutes: each stored event was matched against all of them.
+#[test]
+fn the_expressions_of_one_subscribe_are_bounded() -> Outcome<()> {
+    let hub = start()?;
+    let topics: Vec<String> = (0..600)
+        .map(|number| format!("{{+a}}{{/b}}{{+c}}{{/d}}q{number}"))
+        .collect();
+    let query: Vec<(&str, &str)> = topics.iter().map(|topic| ("topic", &**topic)).collect();
+    let answer = hub.connect()?.exchange(&hub.subscribe_request(&query)?)?;
+    answer.expect_status(&[400])?;
+    // Two expressions for each of a thousand topics are taken.
+    let topics: Vec<String> = (0..1000)
+        .map(|number| format!("/{{a}}/{{b}}/{number}"))
+        .collect();
+    let query: Vec<(&str, &str)> = topics.iter().map(|topic| ("topic", &**topic)).collect();
+    hub.subscribe(&query)?;
+    Ok(())
+}
+
+/// A coded body was read as if it were plain.
+#[test]
+fn a_coded_body_is_refused() -> Outcome<()> {
+    let hub = start()?;
+    let publish = hub.publish_request(&[("topic", TOPIC), ("data", "0")])?;
+    let coded = publish.header("Content-Encoding", "gzip");
+    hub.connect()?.exchange(&coded)?.expect_status(&[415])
+}
+
+/// One event larger than a socket takes at once was read and framed anew for each part of it.
+#[test]
+fn a_large_event_is_replayed_whole() -> Outcome<()> {
+    let hub = builder()?.disk().option("--window-events", "16").start()?;
+    let data = "x".repeat(8 * 1024 * 1024);
+    hub.publish(&[("topic", TOPIC), ("data", &data)])?;
+    for number in 0..16 {
+        hub.publish(&[("topic", "other"), ("data", &number.to_string())])?;
+    }
+    hub.publish(&[("topic", TOPIC), ("data", "after it")])?;
+    let mut stream = hub.resume(&[("topic", TOPIC)], "earliest")?;
+    stream.expect_all(&[&data, "after it"])
+}
+
+/// A peer that ends its side behind its request got no answer.
+#[test]
+fn a_half_closed_peer_gets_its_answer() -> Outcome<()> {
+    let hub = start()?;
+    for _ in 0..20 {
+        let request = hub.publish_request(&[("topic", TOPIC), ("data", "0")])?;
+        let mut connection = hub.connect()?;
+        connection.send_request(&request)?;
+        connection.finish_sending()?;
+        connection.read_response()?.expect_status(&[200])?;
+        connection.read_to_close(Duration::from_secs(20))?;
+    }
+    Ok(())
+}

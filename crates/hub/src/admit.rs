@@ -53,6 +53,15 @@ impl Rejection {
         }
     }
 
+    /// A body in a form the hub does not read; another form works.
+    pub fn unsupported(text: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            text: text.into(),
+            retry_after: None,
+        }
+    }
+
     /// Nothing of that name.
     pub fn not_found(text: impl Into<String>) -> Self {
         Self {

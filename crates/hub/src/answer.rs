@@ -376,6 +376,9 @@ async fn subscribe_in_hyper(
             HeaderValue::from_static("keep-alive"),
         );
     }
+    if let Some(stage) = parts.extensions.get::<Arc<Stage>>() {
+        stage.streaming();
+    }
     let (sink, body) = pipe(admission.first.into());
     *answer.body_mut() = AnswerBody {
         kind: BodyKind::Stream(body),

@@ -23,6 +23,10 @@ pub const SUBSCRIPTIONS_PATH: &str = "/.well-known/mercure/subscriptions";
 /// Most topics of one subscribe, and of one publish. The reference's figure.
 pub const TOPICS_MAX: usize = 1000;
 
+/// Most expressions in all the templates of one subscribe: two for each topic it may have. They are
+/// what an event costs at worst, for as long as the stream lives.
+pub const EXPRESSIONS_MAX: usize = 2000;
+
 /// Most parameters of a query, and fields of a form, known or not.
 pub const PAIRS_MAX: usize = 10_000;
 
@@ -88,6 +92,12 @@ pub fn subscribe_request(
         .map(|pair| Matcher::parse(&pair.1))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
+    let expressions: usize = matchers.iter().map(Matcher::expressions).sum();
+    if expressions > EXPRESSIONS_MAX {
+        return Err(Rejection::bad_request(format!(
+            "the topics hold more than {EXPRESSIONS_MAX} template expressions"
+        )));
+    }
     let wants_gap = query
         .iter()
         .any(|pair| pair.0 == GAP_PARAMETER && !matches!(&*pair.1, "" | "0" | "false"));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use gush_log::Log;
+use tokio::sync::Semaphore;
 
 use crate::admit::ConnectionGate;
 use crate::clock::Clock;
@@ -19,6 +20,9 @@ use crate::window::Window;
 
 /// Connections of the admin listener: a few probes, scrapers and pages.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Searches of the log at a time: more would only wait for the same disk and cores.
+const LOOKUPS_MAX: usize = 4;
 
 /// A running hub. Every part is made for sharing; the requests hold it by reference count.
 pub struct Hub {
@@ -41,6 +45,8 @@ pub struct Hub {
     /// Open connections of the admin listener: health and metrics answer also at the limit.
     pub admin_gate: ConnectionGate,
     pub(crate) replayer: Arc<Replayer>,
+    /// Searches of the log for cursors that may run at a time.
+    pub(crate) lookups: Semaphore,
     next_shard: AtomicUsize,
     draining: AtomicBool,
 }
@@ -69,6 +75,7 @@ impl Hub {
             presence: parts.presence,
             clock: parts.clock,
             replayer: parts.replayer,
+            lookups: Semaphore::new(LOOKUPS_MAX),
             gate: ConnectionGate::new(parts.connections_max),
             admin_gate: ConnectionGate::new(ADMIN_CONNECTIONS_MAX),
             next_shard: AtomicUsize::new(0),

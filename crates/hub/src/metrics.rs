@@ -171,7 +171,8 @@ pub static CATALOGUE: &[Metric] = &[
         name: "gush_subscribers_open",
         kind: Kind::Gauge,
         labels: "sink = tcp, tls, h2",
-        help: "Open streams by what carries them; `h2` are those inside hyper: HTTP/2, and HTTP/1.1 ones that were sent in one packet behind another request.",
+        help: "Open streams by what carries them; `h2` are those inside hyper: HTTP/2, and \
+               HTTP/1.1 ones that came in one packet behind another request.",
         write: |metrics, _, page| {
             for kind in SinkKind::ALL {
                 let open = total(metrics, |shard| shard.open[kind as usize].value());

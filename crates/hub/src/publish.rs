@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use gush_log::{AppendErrorKind, Draft, Located, Position};
 use http::HeaderMap;
-use http::header::{CONTENT_TYPE, EXPECT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -53,6 +53,7 @@ async fn read_and_append(
     let pairs = parse_pairs(query.as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
     let claims = admit::publisher(&policy, &head.headers, &pairs, hub.now_unix()).await?;
+    check_codings(&head.headers)?;
     check_content_type(&head.headers)?;
     let settings = &policy.settings;
     let body = tokio::time::timeout(settings.body_timeout, collect(body, settings.max_body))
@@ -112,6 +113,23 @@ fn check_own_id(hub: &Hub, draft: &Draft) -> Result<(), Rejection> {
     if is_here {
         return Err(Rejection::bad_request(
             "Invalid \"id\" parameter: it is one of the ids that this hub generates",
+        ));
+    }
+    Ok(())
+}
+
+/// The body is taken as it is: one that is coded would read as broken fields.
+fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {
+    let is_other = |name, plain: &str| {
+        let values = headers.get_all(name);
+        values.iter().any(|value| {
+            let value = value.to_str().unwrap_or("");
+            !value.trim().eq_ignore_ascii_case(plain)
+        })
+    };
+    if is_other(CONTENT_ENCODING, "identity") || is_other(TRANSFER_ENCODING, "chunked") {
+        return Err(Rejection::unsupported(
+            "the request body has to be sent without a content or transfer coding",
         ));
     }
     Ok(())

@@ -23,6 +23,14 @@ const SCAN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most events looked at for one request.
 const SCAN_EVENTS_MAX: usize = 32 * 1024;
 
+/// Most comparisons of an event with a matcher for one request.
+const SCAN_COMPARISONS_MAX: usize = 256 * 1024;
+
+/// Large events kept framed, and their bytes in all. A socket takes such an event in many parts,
+/// and without them it would be read and framed anew for each part.
+const LARGE_EVENTS_MAX: usize = 16;
+const LARGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Framed bytes after which a chunk is full (a larger single event still goes whole): about what a
 /// subscriber's socket takes at once, since what it does not take is read again later.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -100,6 +108,40 @@ impl Damage {
     }
 }
 
+/// An event larger than a chunk, framed.
+#[derive(Debug)]
+struct LargeEvent {
+    offset: Offset,
+    framing: Framing,
+    is_private: bool,
+    topics: Box<[Box<str>]>,
+    bytes: Bytes,
+}
+
+/// The large events that replays came upon last, oldest first.
+#[derive(Debug, Default)]
+struct LargeEvents(Mutex<VecDeque<Arc<LargeEvent>>>);
+
+impl LargeEvents {
+    fn get(&self, offset: Offset, framing: Framing) -> Option<Arc<LargeEvent>> {
+        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |event: &&Arc<LargeEvent>| event.offset == offset && event.framing == framing;
+        events.iter().find(is_it).cloned()
+    }
+
+    fn keep(&self, event: LargeEvent) {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        events.push_back(Arc::new(event));
+        let is_over = |events: &VecDeque<Arc<LargeEvent>>| {
+            let bytes: usize = events.iter().map(|event| event.bytes.len()).sum();
+            events.len() > LARGE_EVENTS_MAX || (bytes > LARGE_BYTES_MAX && events.len() > 1)
+        };
+        while is_over(&events) {
+            events.pop_front();
+        }
+    }
+}
+
 /// The helper threads and their requests: at most one request per subscriber.
 #[derive(Debug)]
 pub(crate) struct Replayer {
@@ -126,14 +168,18 @@ impl Replayer {
     pub(crate) fn start(log: &Arc<dyn Log>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let damage = Arc::new(Damage::default());
+        let large = Arc::new(LargeEvents::default());
         let mut threads = Vec::new();
         for number in 0..THREADS {
-            let log = Arc::clone(log);
             let shared = Arc::clone(&shared);
-            let damage = Arc::clone(&damage);
+            let reader = Reader {
+                log: Arc::clone(log),
+                damage: Arc::clone(&damage),
+                large: Arc::clone(&large),
+            };
             let thread = std::thread::Builder::new()
                 .name(format!("replay-{number}"))
-                .spawn(move || serve(&*log, &shared, &damage))?;
+                .spawn(move || serve(&reader, &shared))?;
             threads.push(thread);
         }
         Ok(Self {
@@ -171,7 +217,14 @@ impl Replayer {
     }
 }
 
-fn serve(log: &dyn Log, shared: &Shared, damage: &Damage) {
+/// What a helper thread reads with.
+struct Reader {
+    log: Arc<dyn Log>,
+    damage: Arc<Damage>,
+    large: Arc<LargeEvents>,
+}
+
+fn serve(reader: &Reader, shared: &Shared) {
     loop {
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let request = loop {
@@ -190,68 +243,101 @@ fn serve(log: &dyn Log, shared: &Shared, damage: &Damage) {
         let Some(selection) = request.selection.upgrade() else {
             continue;
         };
-        let chunk = read(log, &request, &selection, damage);
+        let chunk = reader.chunk(&request, &selection);
         // A shard that has ended has no subscribers left.
         let _ = request.inbox.send(Command::Chunk(Box::new(chunk)));
     }
 }
 
-/// Reads until the chunk is full, a limit, the head or the next gap. A gap is only reported at the
-/// start of a chunk, so that everything before it is delivered first.
-fn read(log: &dyn Log, request: &Request, selection: &Selection, damage: &Damage) -> Chunk {
-    let mut bytes = Vec::new();
-    let mut marks = Vec::new();
-    let mut expected = request.from;
-    let mut first_found = None;
-    let limit = ReadLimit {
-        events_max: SCAN_EVENTS_MAX,
-        bytes_max: SCAN_BYTES_MAX,
-    };
-    let end = log.read(request.from, limit, &mut |record| {
-        let offset = record.offset();
-        if offset > expected && expected > request.from {
-            return Flow::StopBefore;
+impl Reader {
+    fn chunk(&self, request: &Request, selection: &Selection) -> Chunk {
+        let large = self.large.get(request.from, request.framing);
+        if let Some(event) = large.filter(|event| {
+            let topics = event.topics.iter().map(AsRef::as_ref);
+            selection.wants(topics, event.is_private)
+        }) {
+            return Chunk {
+                key: request.key,
+                bytes: event.bytes.clone(),
+                marks: vec![(event.offset, event.bytes.len())],
+                next: event.offset.plus(1),
+                gap: None,
+                failed: false,
+            };
         }
-        first_found.get_or_insert(offset);
-        expected = offset.plus(1);
-        if selection.wants(record.topics.iter(), record.is_private) {
-            append_framed(&record, request.framing, &mut bytes);
-            marks.push((offset, bytes.len()));
+        self.read(request, selection)
+    }
+
+    /// Reads until the chunk is full, a limit, the head or the next gap. A gap is only reported at
+    /// the start of a chunk, so that everything before it is delivered first.
+    fn read(&self, request: &Request, selection: &Selection) -> Chunk {
+        let mut bytes = Vec::new();
+        let mut marks = Vec::new();
+        let mut expected = request.from;
+        let mut first_found = None;
+        let comparisons = selection.matchers.len() + selection.grants.len();
+        let limit = ReadLimit {
+            events_max: (SCAN_COMPARISONS_MAX / comparisons.max(1)).clamp(64, SCAN_EVENTS_MAX),
+            bytes_max: SCAN_BYTES_MAX,
+        };
+        let end = self.log.read(request.from, limit, &mut |record| {
+            let offset = record.offset();
+            if offset > expected && expected > request.from {
+                return Flow::StopBefore;
+            }
+            first_found.get_or_insert(offset);
+            expected = offset.plus(1);
+            if selection.wants(record.topics.iter(), record.is_private) {
+                let begun_at = bytes.len();
+                append_framed(&record, request.framing, &mut bytes);
+                marks.push((offset, bytes.len()));
+                if bytes.len() - begun_at > CHUNK_BYTES {
+                    self.large.keep(LargeEvent {
+                        offset,
+                        framing: request.framing,
+                        is_private: record.is_private,
+                        topics: record.topics.iter().map(Box::from).collect(),
+                        bytes: Bytes::copy_from_slice(&bytes[begun_at..]),
+                    });
+                }
+            }
+            if bytes.len() >= CHUNK_BYTES {
+                Flow::Stop
+            } else {
+                Flow::Continue
+            }
+        });
+        let (next, gap_until, failed) = match end {
+            // What is missing at the end is the next chunk's gap, unless this one has nothing else.
+            Ok(end) if first_found.is_none() => (end.next, end.next, false),
+            Ok(_) => (expected, first_found.unwrap_or(request.from), false),
+            Err(error) => {
+                tracing::error!(%error, "replay failed; the subscriber is closed and can resume");
+                (request.from, request.from, true)
+            }
+        };
+        let gap = (gap_until > request.from).then(|| self.gap(request.from, gap_until));
+        Chunk {
+            key: request.key,
+            bytes: bytes.into(),
+            marks,
+            next,
+            gap,
+            failed,
         }
-        if bytes.len() >= CHUNK_BYTES {
-            Flow::Stop
-        } else {
-            Flow::Continue
-        }
-    });
-    let (next, gap_until, failed) = match end {
-        // What is missing at the end is the next chunk's gap, unless this one has nothing else.
-        Ok(end) if first_found.is_none() => (end.next, end.next, false),
-        Ok(_) => (expected, first_found.unwrap_or(request.from), false),
-        Err(error) => {
-            tracing::error!(%error, "replay failed; the subscriber is closed and can resume");
-            (request.from, request.from, true)
-        }
-    };
-    let gap = (gap_until > request.from).then(|| {
-        let first = log.bounds().first;
-        let is_trimmed = gap_until <= first;
+    }
+
+    fn gap(&self, from: Offset, until: Offset) -> Gap {
+        let first = self.log.bounds().first;
+        let is_trimmed = until <= first;
         let gap = Gap {
-            from: request.from,
-            until: gap_until,
+            from,
+            until,
             is_trimmed,
         };
         if !is_trimmed {
-            damage.remember(gap, first);
+            self.damage.remember(gap, first);
         }
         gap
-    });
-    Chunk {
-        key: request.key,
-        bytes: bytes.into(),
-        marks,
-        next,
-        gap,
-        failed,
     }
 }

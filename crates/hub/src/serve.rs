@@ -125,11 +125,7 @@ impl Running {
         } else {
             settings.shards
         };
-        let connections_max = limits::connections(
-            settings.max_connections,
-            descriptors,
-            limits::segments(settings),
-        );
+        let connections_max = limits::connections(settings.max_connections, descriptors);
         let seats: Vec<Seat> = (0..count)
             .map(|_| Seat::new())
             .collect::<Result<_, _>>()

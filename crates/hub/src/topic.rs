@@ -128,6 +128,15 @@ impl Matcher {
         matches!(self.kind, Kind::Template(_))
     }
 
+    /// Expressions of a template; 0 for everything else. What matching costs grows with them.
+    #[must_use]
+    pub fn expressions(&self) -> usize {
+        match &self.kind {
+            Kind::Template(template) => template.expressions(),
+            Kind::Wildcard | Kind::Plain => 0,
+        }
+    }
+
     /// Whether the topic fits: always for `*`; when it is byte for byte the text; when the text
     /// is a template and the topic fits that. Linear in the topic's length times the template's
     /// expressions, without recursion, without allocation for topics of up to

@@ -101,6 +101,10 @@ const SUBSCRIBE_BEGIN: &[u8] = b"GET /.well-known/mercure?";
 /// How an HTTP/2 connection without TLS begins.
 pub(crate) const H2_BEGIN: &[u8] = b"PRI";
 
+/// How long the end of a peer's side is kept from hyper while a body is read: what has come is read
+/// within microseconds, so a body that is not whole by then is cut short.
+const END_GRACE: Duration = Duration::from_millis(500);
+
 /// Most bytes of a request head: a thousand topics of some sixty bytes each fit, as the protocol
 /// allows that many.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -141,6 +145,8 @@ const SERVING_BODY: u8 = 3;
 /// An answer went out before its request's body was read: from then on only hyper knows where a
 /// request begins, and nothing is looked at any more.
 const BLIND: u8 = 4;
+/// A stream is being sent: a peer that ends its side has left.
+const STREAMING: u8 = 5;
 
 impl Stage {
     /// A whole head has come.
@@ -154,9 +160,17 @@ impl Stage {
         self.step(|now| if now == SERVING_BODY { SERVING } else { now });
     }
 
+    /// The answer is a stream.
+    pub(crate) fn streaming(&self) {
+        self.step(|now| if now == SERVING { STREAMING } else { now });
+    }
+
     /// The answer is out; what follows is another request, or the rest of a body.
     pub(crate) fn answered(&self) {
-        self.step(|now| if now == SERVING { IDLE } else { BLIND });
+        self.step(|now| match now {
+            SERVING | STREAMING => IDLE,
+            _ => BLIND,
+        });
     }
 
     fn step(&self, next: impl Fn(u8) -> u8) {
@@ -182,6 +196,8 @@ pub(crate) struct Sniffed {
     held: BytesMut,
     stage: Arc<Stage>,
     captured: bool,
+    /// The peer has ended its side.
+    ended: bool,
     head_timeout: Duration,
     head_deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -194,6 +210,7 @@ impl Sniffed {
             held: first,
             stage: Arc::new(Stage(AtomicU8::new(HEAD))),
             captured: false,
+            ended: false,
             head_timeout,
             head_deadline: Some(Box::pin(sleep(head_timeout))),
         }
@@ -279,10 +296,26 @@ impl AsyncRead for Sniffed {
             self.held.advance(count);
             return Poll::Ready(Ok(()));
         }
-        if self.stage.0.load(Ordering::Acquire) == HEAD && self.is_late(context) {
+        let stage = self.stage.0.load(Ordering::Acquire);
+        if stage == HEAD && self.is_late(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        Pin::new(&mut self.transport).poll_read(context, buffer)
+        if !self.ended {
+            let before = buffer.filled().len();
+            let read = Pin::new(&mut self.transport).poll_read(context, buffer);
+            if !matches!(read, Poll::Ready(Ok(()))) || buffer.filled().len() > before {
+                return read;
+            }
+            self.ended = true;
+            self.head_deadline = Some(Box::pin(sleep(END_GRACE)));
+        }
+        // A peer that has sent its request and ended its side still wants the answer. hyper would
+        // drop it, so it hears of the end once the answer is out; it asks again then. While a body
+        // is read it is not known here whether all of it has come: then it is given a moment.
+        if stage == SERVING || (stage == SERVING_BODY && !self.is_late(context)) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -150,8 +150,8 @@ fn the_examples_of_the_standards_are_accepted() {
     });
     assert_eq!(verify(&ring(secret, None), hs256), expired);
     let es256 = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9\
-                 leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgf\
-                 TjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+                 leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCg\
+                 fTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
     let public = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
     assert_eq!(verify(&ring(public, None), es256), expired);
     // RFC 8037 appendix A.4; what it signs is not JSON, which comes to light after the signature.

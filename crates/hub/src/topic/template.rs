@@ -135,6 +135,12 @@ impl Template {
     }
 
     /// The literal before the first expression; `text` is what the template was parsed from.
+    /// How many expressions it holds.
+    pub(super) fn expressions(&self) -> usize {
+        let is_expression = |part: &&Part| !matches!(part, Part::Literal { .. });
+        self.parts.iter().filter(is_expression).count()
+    }
+
     pub(super) fn prefix<'t>(&self, text: &'t str) -> &'t str {
         &text[..usize::from(self.prefix_bytes)]
     }
