@@ -24,4 +24,6 @@ step "browser: publish, resume, restart, in Chromium" \
     node conformance/browser/run.mjs --gush "$target/debug/gush"
 step "clients: EventSource libraries and tools" \
     node conformance/clients/run.mjs --gush "$target/debug/gush"
+step "example: a resource names its hub" \
+    node conformance/discovery.mjs --gush "$target/debug/gush"
 times "tests passed"
