@@ -36,7 +36,9 @@ pub fn raise_descriptors() -> usize {
 /// Connections the hub takes: what is configured, but never more than there are descriptors.
 #[must_use]
 pub fn connections(configured: usize, descriptors: usize) -> usize {
-    let possible = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    // With few descriptors the log opens its segments anew more often; there is still a hub.
+    let reserved = DESCRIPTORS_RESERVED.min(descriptors / 2);
+    let possible = (descriptors - reserved).max(1);
     if configured == 0 {
         return possible;
     }
@@ -48,4 +50,19 @@ pub fn connections(configured: usize, descriptors: usize) -> usize {
         );
     }
     configured.min(possible)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_the_rest() {
+        assert_eq!(connections(0, 20_000), 20_000 - DESCRIPTORS_RESERVED);
+        assert_eq!(connections(100, 20_000), 100);
+        assert_eq!(connections(100_000, 1024), 1024 - DESCRIPTORS_RESERVED);
+        // Half at least, however few there are.
+        assert_eq!(connections(0, 256), 128);
+        assert_eq!(connections(0, 0), 1);
+    }
 }
