@@ -26,8 +26,8 @@ check: ## the fast look while you work: types, lints, format, house rules
 fmt: ## format the Rust code
 	cargo fmt --all
 
-bench: ## benchmarks (none yet: they come with `gush bench`)
-	@echo "no benchmarks yet: they come with 'gush bench'; a figure without its run is not printed here"
+bench: ## measure what a resume costs in short and long logs (EVENTS=1000000)
+	cargo run --release --locked --package gush-log --example replay_cost -- $(or $(EVENTS),1000000)
 
 ci: ## what has to pass before a change goes in
 	@.ci/run
