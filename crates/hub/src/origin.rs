@@ -64,6 +64,14 @@ impl OriginRules {
     }
 }
 
+impl OriginRules {
+    /// Whether an entry other than `*` allows the origin.
+    fn names(&self, origin: &str) -> bool {
+        let named = |rule: &Rule| !matches!(rule, Rule::Any) && rule.allows(origin);
+        self.rules.iter().any(named)
+    }
+}
+
 impl Rule {
     fn parse(entry: &str) -> Result<Self, OriginError> {
         let error = |problem| {
@@ -193,9 +201,10 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 /// it says more. A foreign origin's answer is otherwise normal: it is the browser that keeps it
 /// from the page.
 ///
-/// An allowed origin is echoed and may send credentials, also when `*` allows it: that is what
-/// people who write `*` want from a hub that is read with cookies. Whoever does not trust every
-/// page of the web must list origins.
+/// An origin that an entry names is echoed and may send credentials. One that only `*` allows gets
+/// the literal `*` and may not: with the cookie of a logged-in user every page of the web could
+/// read that user's private events. (Browsers refuse the two together, which is what the reference
+/// hub sends.)
 pub fn cors_headers(
     rules: &OriginRules,
     request: &HeaderMap,
@@ -207,14 +216,18 @@ pub fn cors_headers(
     let mut headers = vec![(VARY, HeaderValue::from_static("Origin"))];
     let allowed = origin_header(request).filter(|origin| rules.allows(origin));
     // What came in a header can go out in one.
-    let Some(Ok(origin)) = allowed.map(HeaderValue::from_str) else {
+    let Some((origin, Ok(echo))) = allowed.map(|text| (text, HeaderValue::from_str(text))) else {
         return headers;
     };
-    headers.push((ACCESS_CONTROL_ALLOW_ORIGIN, origin));
-    headers.push((
-        ACCESS_CONTROL_ALLOW_CREDENTIALS,
-        HeaderValue::from_static("true"),
-    ));
+    if rules.names(origin) {
+        headers.push((ACCESS_CONTROL_ALLOW_ORIGIN, echo));
+        headers.push((
+            ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        ));
+    } else {
+        headers.push((ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")));
+    }
     if is_preflight {
         headers.push((ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS));
         headers.push((ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS));

@@ -95,8 +95,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
         form: Form::Origins,
         help: "Web origin whose pages may read the hub; may be given several times",
         why: "Not set: no CORS headers, so only pages of the hub's own origin can read. `*` \
-              allows every origin; one `*` inside, as in `https://*.example.com`, allows a family \
-              of them.",
+              allows every origin, but without cookies; one `*` inside, as in \
+              `https://*.example.com`, allows a family of them.",
         set: |s, v| s.cors_origins = v.list(),
         get: |s| Value::from_list(&s.cors_origins),
         ..ROW

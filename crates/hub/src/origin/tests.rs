@@ -151,7 +151,9 @@ fn only_allowed_origins_get_cors_headers() {
         "access-control-allow-credentials: true",
     ];
     assert_eq!(cors(&[own], Some(own), false), plain);
-    assert_eq!(cors(&["*"], Some(own), false), plain);
+    assert_eq!(cors(&["*", own], Some(own), false), plain);
+    let anybody = ["vary: Origin", "access-control-allow-origin: *"];
+    assert_eq!(cors(&["*"], Some(own), false), anybody);
     let preflight = cors(&["https://*.example"], Some(own), true);
     assert_eq!(preflight[..3], plain);
     assert_eq!(
