@@ -249,3 +249,14 @@ fn a_half_closed_peer_gets_its_answer() -> Outcome<()> {
     }
     Ok(())
 }
+
+/// The answer's header was left out for an id that is not ASCII.
+#[test]
+fn an_id_that_is_not_ascii_is_answered_as_it_is() -> Outcome<()> {
+    let hub = start()?;
+    hub.publish(&[("topic", TOPIC), ("data", "0"), ("id", "é1")])?;
+    hub.publish(&[("topic", TOPIC), ("data", "1")])?;
+    let mut stream = hub.subscribe(&[("topic", TOPIC), ("lastEventID", "é1")])?;
+    assert!(stream.head().header("Last-Event-ID").is_some());
+    stream.expect_all(&["1"])
+}

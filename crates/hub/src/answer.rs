@@ -333,17 +333,19 @@ fn ready(hub: &Hub) -> Answer {
     typed(status, "application/json", body.to_string())
 }
 
-/// The headers of a stream's answer in sending order; framing headers are the transport's.
-#[must_use]
-pub fn stream_headers(admission: &Admission) -> Vec<(&'static str, String)> {
-    let mut headers: Vec<_> = STREAM_HEADERS
-        .iter()
-        .map(|(name, value)| (*name, (*value).to_owned()))
-        .collect();
-    if let Some(id) = &admission.answer_id {
-        headers.push(("Last-Event-ID", id.clone()));
+/// A stream's answer without its body; framing headers are the transport's.
+fn stream_answer(admission: &Admission) -> Answer {
+    let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
+    let headers = answer.headers_mut();
+    for (name, value) in STREAM_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    headers
+    // A cursor may hold what no header can; then the header is left out, not the stream.
+    let id = admission.answer_id.as_ref();
+    if let Some(Ok(id)) = id.map(|id| HeaderValue::from_bytes(id.as_bytes())) {
+        headers.insert("last-event-id", id);
+    }
+    answer
 }
 
 /// An HTTP/2 subscribe, or one that came to hyper's HTTP/1 connection behind other bytes.
@@ -357,16 +359,7 @@ async fn subscribe_in_hyper(
         return Ok(draining(hub, &parts.headers));
     }
     let admission = subscribe::admit(hub, &parts.headers, query, is_head).await?;
-    let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
-    for (name, value) in stream_headers(&admission) {
-        // A cursor may hold what no header can; then the header is left out, not the stream.
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_str(&value),
-        ) {
-            answer.headers_mut().insert(name, value);
-        }
-    }
+    let mut answer = stream_answer(&admission);
     if is_head {
         return Ok(answer);
     }
@@ -404,15 +397,7 @@ pub fn stream_head(
     admission: &Admission,
     is_chunked: bool,
 ) -> Vec<u8> {
-    let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
-    for (name, value) in stream_headers(admission) {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_str(&value),
-        ) {
-            answer.headers_mut().insert(name, value);
-        }
-    }
+    let mut answer = stream_answer(admission);
     let framing = if is_chunked {
         [
             ("connection", "keep-alive"),

@@ -48,14 +48,14 @@ pub struct Admission {
 ///
 /// Source: the reference hub's list, and `no-transform` against proxies that compress and hold.
 pub const STREAM_HEADERS: [(&str, &str); 5] = [
-    ("Content-Type", "text/event-stream"),
+    ("content-type", "text/event-stream"),
     (
-        "Cache-Control",
+        "cache-control",
         "private, no-cache, no-store, must-revalidate, max-age=0, no-transform",
     ),
-    ("Pragma", "no-cache"),
-    ("Expire", "0"),
-    ("X-Accel-Buffering", "no"),
+    ("pragma", "no-cache"),
+    ("expire", "0"),
+    ("x-accel-buffering", "no"),
 ];
 
 /// Decides a subscribe request. With `is_head` nobody is entered anywhere.

@@ -76,13 +76,7 @@ impl TcpSink {
     }
 
     pub(super) fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
-        // Both directions once: with edge triggering the kernel reports room only after a write
-        // came up short, so nothing has to be armed later.
-        registry.register(
-            &mut self.stream,
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        )
+        register(&mut self.stream, registry, token)
     }
 
     pub(super) fn hear(&mut self, discarded: &mut u32) -> Heard {
@@ -90,8 +84,7 @@ impl TcpSink {
     }
 
     pub(super) fn set_user_timeout_ms(&self, timeout_ms: u32) {
-        let timeout = Duration::from_millis(u64::from(timeout_ms));
-        let _ = SockRef::from(&self.stream).set_tcp_user_timeout(Some(timeout));
+        set_user_timeout_ms(&self.stream, timeout_ms);
     }
 
     pub(super) fn close(mut self, reason: CloseReason, words: Option<&Frame>, at_border: bool) {
@@ -114,6 +107,21 @@ impl TcpSink {
 
 /// The end of a chunked body.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+pub(super) fn register(
+    stream: &mut TcpStream,
+    registry: &mio::Registry,
+    token: Token,
+) -> io::Result<()> {
+    // Both directions once: with edge triggering the kernel reports room only after a write came
+    // up short, so nothing has to be armed later.
+    registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
+}
+
+pub(super) fn set_user_timeout_ms(stream: &TcpStream, timeout_ms: u32) {
+    let timeout = Duration::from_millis(u64::from(timeout_ms));
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
+}
 
 /// Drops the socket with a reset, so that unread megabytes do not linger in the kernel.
 pub(super) fn reset(stream: &TcpStream) {

@@ -2,14 +2,12 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
 
+use mio::Token;
 use mio::net::TcpStream;
-use mio::{Interest, Token};
 use rustls::ServerConnection;
-use socket2::SockRef;
 
-use super::tcp::{LAST_CHUNK, none_if_full, reset};
+use super::tcp::{LAST_CHUNK, none_if_full, register, reset, set_user_timeout_ms};
 use super::{DISCARDED_BYTES_MAX, Heard, WRITE_FRAMES_MAX, reason_of};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
@@ -87,11 +85,7 @@ impl TlsSink {
     }
 
     pub(super) fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
-        registry.register(
-            &mut self.stream,
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        )
+        register(&mut self.stream, registry, token)
     }
 
     pub(super) fn hear(&mut self, discarded: &mut u32) -> Heard {
@@ -125,8 +119,7 @@ impl TlsSink {
     }
 
     pub(super) fn set_user_timeout_ms(&self, timeout_ms: u32) {
-        let timeout = Duration::from_millis(u64::from(timeout_ms));
-        let _ = SockRef::from(&self.stream).set_tcp_user_timeout(Some(timeout));
+        set_user_timeout_ms(&self.stream, timeout_ms);
     }
 
     pub(super) fn close(mut self, reason: CloseReason, words: Option<&Frame>, at_border: bool) {
