@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::admit::{ConnectionGate, ConnectionPermit, Rejection};
+use crate::admit::{self, ConnectionGate, ConnectionPermit, Rejection};
 use crate::answer::{self, Active, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
@@ -98,16 +98,15 @@ fn refuse(listener: &Listener, stream: &TcpStream) {
         // Clear text would only look like a broken handshake.
         return;
     }
-    listener
-        .hub
-        .metrics
-        .rejected_with(http::StatusCode::SERVICE_UNAVAILABLE);
-    let wait = fastrand::u32(1..=10);
-    let text = "the hub has no connection to spare";
+    let rejection = admit::no_connection();
+    listener.hub.metrics.rejected_with(rejection.status);
     let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {wait}\r\nConnection: close\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{text}",
-        text.len()
+        "HTTP/1.1 {}\r\nRetry-After: {}\r\nConnection: close\r\n\
+         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{}",
+        rejection.status,
+        rejection.retry_after.unwrap_or_default().as_secs(),
+        rejection.text.len(),
+        rejection.text
     );
     let _ = stream.try_write(answer.as_bytes());
 }
@@ -223,10 +222,6 @@ async fn subscribe_fast(
     permit: ConnectionPermit,
 ) -> Ended {
     let hub = &listener.hub;
-    if hub.is_draining() {
-        let bytes = answer::closing_bytes(answer::draining(hub, &request.headers)).await;
-        return close_with(transport, &bytes).await;
-    }
     let admission = match subscribe::admit(hub, &request.headers, &request.query, false).await {
         Ok(admission) => admission,
         Err(rejection) => return reject(hub, transport, &request.headers, &rejection).await,

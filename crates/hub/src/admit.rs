@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::header::ACCEPT;
 use http::{HeaderMap, StatusCode};
 
 use crate::credentials::{self, Place};
@@ -23,6 +24,9 @@ pub struct Rejection {
     pub text: String,
     /// When a retry helps.
     pub retry_after: Option<Duration>,
+    /// The peer is an event source, which gives up for ever on an error status: it gets an empty
+    /// stream with this delay instead.
+    pub soft_retry: Option<Duration>,
 }
 
 impl Rejection {
@@ -32,6 +36,7 @@ impl Rejection {
             status: StatusCode::BAD_REQUEST,
             text: text.into(),
             retry_after: None,
+            soft_retry: None,
         }
     }
 
@@ -41,6 +46,7 @@ impl Rejection {
             status: StatusCode::UNAUTHORIZED,
             text: text.into(),
             retry_after: None,
+            soft_retry: None,
         }
     }
 
@@ -50,6 +56,7 @@ impl Rejection {
             status: StatusCode::FORBIDDEN,
             text: text.into(),
             retry_after: None,
+            soft_retry: None,
         }
     }
 
@@ -59,6 +66,7 @@ impl Rejection {
             status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
             text: text.into(),
             retry_after: None,
+            soft_retry: None,
         }
     }
 
@@ -68,6 +76,7 @@ impl Rejection {
             status: StatusCode::NOT_FOUND,
             text: text.into(),
             retry_after: None,
+            soft_retry: None,
         }
     }
 
@@ -77,8 +86,36 @@ impl Rejection {
             status: StatusCode::SERVICE_UNAVAILABLE,
             text: text.into(),
             retry_after: Some(retry_after),
+            soft_retry: None,
         }
     }
+}
+
+/// The delay told while draining when no other is configured: a client must not come back at once,
+/// and again.
+const DRAINING_RETRY: Duration = Duration::from_secs(2);
+
+/// The refusal of a subscribe while the hub drains: soft for an event source, with a status for
+/// every other client.
+pub fn while_draining(policy: &Policy, headers: &HeaderMap) -> Rejection {
+    let retry = Some(policy.settings.retry)
+        .filter(|retry| !retry.is_zero())
+        .unwrap_or(DRAINING_RETRY);
+    let wants_stream = headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/event-stream"));
+    let jittered = Duration::from_secs(1 + fastrand::u64(0..=retry.as_secs().max(1) * 2));
+    Rejection {
+        soft_retry: wants_stream.then_some(retry),
+        ..Rejection::unavailable("the hub is shutting down", jittered)
+    }
+}
+
+/// The refusal of a connection over the limit.
+pub fn no_connection() -> Rejection {
+    let wait = Duration::from_secs(fastrand::u64(1..=10));
+    Rejection::unavailable("the hub has no connection to spare", wait)
 }
 
 /// Counts open connections against their limit.

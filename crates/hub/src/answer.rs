@@ -185,6 +185,9 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
 /// The answer to a refused request.
 pub fn rejected(hub: &Hub, headers: &HeaderMap, rejection: &Rejection) -> Answer {
     hub.metrics.rejected_with(rejection.status);
+    if let Some(retry) = rejection.soft_retry {
+        return finished(hub, headers, soft_refusal(retry));
+    }
     let mut answer = text(rejection.status, rejection.text.clone());
     let out = answer.headers_mut();
     if rejection.status == StatusCode::UNAUTHORIZED {
@@ -196,38 +199,15 @@ pub fn rejected(hub: &Hub, headers: &HeaderMap, rejection: &Rejection) -> Answer
     finished(hub, headers, answer)
 }
 
-/// The delay told while draining when no other is configured.
-const DRAINING_RETRY: Duration = Duration::from_secs(2);
-
-/// The answer to a subscribe while the hub drains. A browser gives up for ever on a 503, so an
-/// event source gets an empty stream and its own delay; every other client gets the status.
-pub fn draining(hub: &Hub, headers: &HeaderMap) -> Answer {
-    let wants_stream = headers
-        .get(http::header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/event-stream"));
-    let settings = &hub.policy.load().settings;
-    // Also where `retry:` is off: a client must not come back at once, and again.
-    let retry = if settings.retry.is_zero() {
-        DRAINING_RETRY
-    } else {
-        settings.retry
-    };
-    if wants_stream {
-        let line = dialect::retry_line(retry).unwrap_or_default();
-        let mut answer = typed(StatusCode::OK, "text/event-stream", line);
-        answer.headers_mut().insert(
-            CACHE_CONTROL,
-            HeaderValue::from_static("no-store, no-transform"),
-        );
-        return finished(hub, headers, answer);
-    }
-    let jittered = Duration::from_secs(1 + fastrand::u64(0..=retry.as_secs().max(1) * 2));
-    rejected(
-        hub,
-        headers,
-        &Rejection::unavailable("the hub is shutting down", jittered),
-    )
+/// An empty stream that only says when to come back.
+fn soft_refusal(retry: Duration) -> Answer {
+    let line = dialect::retry_line(retry).unwrap_or_default();
+    let mut answer = typed(StatusCode::OK, "text/event-stream", line);
+    answer.headers_mut().insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
+    answer
 }
 
 /// Adds what every answer carries: CORS, and the headers that keep browsers strict.
@@ -355,9 +335,6 @@ async fn subscribe_in_hyper(
     query: &str,
     is_head: bool,
 ) -> Result<Answer, Rejection> {
-    if hub.is_draining() {
-        return Ok(draining(hub, &parts.headers));
-    }
     let admission = subscribe::admit(hub, &parts.headers, query, is_head).await?;
     let mut answer = stream_answer(&admission);
     if is_head {

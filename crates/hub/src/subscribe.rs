@@ -62,7 +62,8 @@ pub const STREAM_HEADERS: [(&str, &str); 5] = [
 ///
 /// # Errors
 ///
-/// 400 for a request that cannot be, 401 without a good token.
+/// 400 for a request that cannot be, 401 without a good token, 503 or its soft form while the hub
+/// drains.
 pub async fn admit(
     hub: &Hub,
     headers: &HeaderMap,
@@ -70,6 +71,9 @@ pub async fn admit(
     is_head: bool,
 ) -> Result<Admission, Rejection> {
     let policy = hub.policy.load_full();
+    if hub.is_draining() {
+        return Err(admit::while_draining(&policy, headers));
+    }
     let pairs: Vec<Pair<'_>> = parse_pairs(query.as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
     let claims = admit::subscriber(&policy, headers, &pairs, hub.now_unix()).await?;
