@@ -1,0 +1,2 @@
+//! The load generator behind `gush bench`.
+#![deny(missing_docs)]
