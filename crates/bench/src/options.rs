@@ -1,0 +1,139 @@
+//! Everything a run can be told, as plain data. The command line fills it; each mode reads its part.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How the body of a publish is made of a topic and an event's data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// `topic=..&data=..`, percent-encoded: what a Mercure hub takes.
+    #[default]
+    Form,
+    /// The data and nothing else.
+    Raw,
+    /// A JSON text with `{topic}` and `{data}`, each replaced by its JSON-escaped text.
+    Json(String),
+}
+
+/// Which of the two references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// One `send()` of the frame to every socket, for each event.
+    Loop,
+    /// A ring of frames, a cursor per socket, one `writev` per visit.
+    Sweep,
+}
+
+/// The options of `gush bench`. Modes ignore what does not concern them.
+#[derive(Clone, Debug)]
+pub struct BenchOptions {
+    /// URL of a Mercure hub. Used for whatever of `subscribe` and `publish` is not given.
+    pub url: String,
+    /// Whether `url` was given by the user; `floor` measures a hub only then.
+    pub is_url_given: bool,
+    /// URL of a stream; `{topic}` is replaced by the percent-encoded topic.
+    pub subscribe: Option<String>,
+    /// URL to publish to; `{topic}` is replaced by the percent-encoded topic.
+    pub publish: Option<String>,
+    /// Body of a publish.
+    pub publish_body: BodyFormat,
+    /// Header lines of subscribes, `Name: value`.
+    pub headers: Vec<String>,
+    /// Header lines of publishes, `Name: value`.
+    pub publish_headers: Vec<String>,
+    /// HS256 key that a publisher token is signed with.
+    pub publisher_key: Option<String>,
+    /// Token of publishes; goes before `publisher_key`.
+    pub publisher_token: Option<String>,
+    /// Token of subscribes.
+    pub subscriber_token: Option<String>,
+    /// Processes of the server; empty: the owner of the listening socket and its children.
+    pub pids: Vec<u32>,
+
+    /// Streams to open.
+    pub subscribers: u64,
+    /// Topics they are spread over.
+    pub topics: u32,
+    /// Events to publish; goes before `duration`.
+    pub events: Option<u64>,
+    /// How long to publish, or to hold idle streams.
+    pub duration: Option<Duration>,
+    /// Events (or requests) per second, on a schedule that does not wait for the server.
+    pub rate: Option<f64>,
+    /// Most events that have not yet reached every subscriber; without a `rate` only.
+    pub window: Option<u32>,
+    /// Bytes of an event's data.
+    pub size: usize,
+    /// Connections to start per second.
+    pub connect_rate: Option<f64>,
+    /// Connections that publish at once.
+    pub publishers: u32,
+    /// Percentage of the subscribers that never read (mode `slow`).
+    pub share: f64,
+    /// Generator threads; default one for each [`crate::descriptors::STREAMS_PER_TABLE`] streams.
+    pub threads: Option<usize>,
+    /// Core the generator is pinned to.
+    pub pin_generator: Option<usize>,
+
+    /// More streams, opened first, that get no events (modes `topics` and `connect`).
+    pub idle: u64,
+    /// Subscribe with a URI template instead of the exact topic (mode `topics`).
+    pub is_templated: bool,
+    /// After opening, publish one event to all and check it (mode `idle`).
+    pub is_broadcast: bool,
+    /// Start only this reference and run until killed (mode `floor`).
+    pub serve: Option<Reference>,
+    /// Where a reference listens.
+    pub listen: SocketAddr,
+    /// Core the references are pinned to.
+    pub pin_server: Option<usize>,
+    /// Rounds in which the servers take turns (mode `floor`).
+    pub rounds: u32,
+}
+
+/// Where a Mercure hub is by default.
+pub const DEFAULT_URL: &str = "http://127.0.0.1:3000/.well-known/mercure";
+
+impl Default for BenchOptions {
+    fn default() -> Self {
+        Self {
+            url: DEFAULT_URL.to_owned(),
+            is_url_given: false,
+            subscribe: None,
+            publish: None,
+            publish_body: BodyFormat::Form,
+            headers: Vec::new(),
+            publish_headers: Vec::new(),
+            publisher_key: None,
+            publisher_token: None,
+            subscriber_token: None,
+            pids: Vec::new(),
+            subscribers: 1000,
+            topics: 1,
+            events: None,
+            duration: None,
+            rate: None,
+            window: None,
+            size: 200,
+            connect_rate: None,
+            publishers: 1,
+            share: 5.0,
+            threads: None,
+            pin_generator: None,
+            idle: 0,
+            is_templated: false,
+            is_broadcast: false,
+            serve: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            pin_server: None,
+            rounds: 3,
+        }
+    }
+}
+
+impl BenchOptions {
+    /// How long to publish where neither a number of events nor a time was given.
+    pub fn duration_or(&self, default: Duration) -> Duration {
+        self.duration.unwrap_or(default)
+    }
+}
