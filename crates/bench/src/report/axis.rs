@@ -26,8 +26,8 @@ pub(super) struct Axis {
 
 impl Axis {
     /// An axis that has room for all of `values`.
-    pub(super) fn over(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Self {
-        let places = values.clone().filter_map(|value| place(scale, value));
+    pub(super) fn over(scale: Scale, values: impl Iterator<Item = f64>) -> Self {
+        let places = values.filter_map(|value| place(scale, value));
         let (mut low, mut high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| {
             (l.min(p), h.max(p))
         });
@@ -63,7 +63,7 @@ impl Axis {
             Scale::Linear => {
                 let step = step(self.high - self.low);
                 let first = (self.low / step).ceil();
-                (0..)
+                (0..=64)
                     .map(|number| (first + f64::from(number)) * step)
                     .take_while(|value| *value <= self.high + step * 1e-6)
                     .collect()

@@ -16,7 +16,7 @@ table{border-collapse:collapse;width:100%}\
 td{padding:4px 12px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}\
 td.figure{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
 td.ok{color:var(--s2);font-weight:600}td.failed{color:var(--s4);font-weight:600}\
-svg{max-width:100%;height:auto;display:block;margin:12px 0 20px -16px}\
+svg{width:100%;height:auto;display:block;margin:12px 0 20px -16px}\
 code{font-size:13px}";
 
 impl Report {

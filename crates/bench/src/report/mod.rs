@@ -21,6 +21,10 @@ pub const LATENCY_NANOS_MAX: u64 = 600_000_000_000;
 
 /// An empty histogram of latencies in nanoseconds, right to three digits; about 330 KB when full.
 /// Record with `saturating_record`.
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "the bounds are constants that fit"
+)]
 pub fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, 3).expect("1 < the bound, and 3 digits are ok")
 }
