@@ -130,6 +130,12 @@ pub struct Settings {
     pub send_buffer: usize,
     /// Longest life of one stream; `None` = no bound.
     pub max_stream_life: Option<Duration>,
+    /// How long events are held back to leave together; zero = not at all.
+    pub flush_interval: Duration,
+    /// How many held events let all of them go before the interval is over; zero = no such bound.
+    pub flush_batch: u32,
+    /// Rules for single topics, as [`crate::flush::FlushRule::parse`] reads them.
+    pub flush_topics: Vec<String>,
 
     /// Longest wait for a complete request head.
     pub head_timeout: Duration,

@@ -13,6 +13,11 @@ pub enum Framing {
     Raw,
 }
 
+impl Framing {
+    /// How many framings there are.
+    pub const COUNT: usize = 2;
+}
+
 /// Encoded bytes with both framings in one buffer: the chunk head, the event, the chunk's end.
 #[derive(Clone, Debug)]
 pub struct Frame {

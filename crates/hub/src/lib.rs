@@ -18,6 +18,9 @@ pub mod limits;
 // Time as the hub sees it.
 pub mod clock;
 
+// Which events are held back, and how long.
+pub mod flush;
+
 // The settings as the hub uses them, swapped whole on a reload.
 pub mod policy;
 

@@ -113,7 +113,10 @@ impl OptionSpec {
 
     /// Whether several values may be given.
     pub fn is_repeatable(&self) -> bool {
-        matches!(self.form, Form::Addresses | Form::Origins)
+        matches!(
+            self.form,
+            Form::Addresses | Form::Origins | Form::FlushTopics
+        )
     }
 
     /// Whether it is on or off and the flag takes no value.

@@ -6,6 +6,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::config::Settings;
 use crate::error::ServeError;
+use crate::flush::FlushRules;
 use crate::keys::{KeyRing, Role};
 use crate::origin::OriginRules;
 use crate::secret::Secret;
@@ -23,6 +24,8 @@ pub struct Policy {
     pub cors: OriginRules,
     /// Origins that may publish by cookie.
     pub publish_origins: OriginRules,
+    /// Which events are held back, and how long.
+    pub flush: FlushRules,
 }
 
 impl Policy {
@@ -55,6 +58,8 @@ impl Policy {
             )?,
             cors: origins(&settings.cors_origins, "--cors-origin")?,
             publish_origins: origins(&settings.publish_origins, "--publish-origin")?,
+            flush: FlushRules::new(&settings)
+                .map_err(|error| ServeError::new(format!("--flush-topic: {error}")))?,
             settings,
         })
     }

@@ -5,7 +5,7 @@ use gush_log::Offset;
 use crate::topic::Matcher;
 
 /// The matchers of a subscriber and the grants of its token. Checked at admission, never changed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selection {
     /// What it asked for: at least one, in the order given.
     pub matchers: Box<[Matcher]>,

@@ -188,3 +188,9 @@ impl PartialEq for Matcher {
 }
 
 impl Eq for Matcher {}
+
+impl std::hash::Hash for Matcher {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::{parse_bytes, parse_duration, show_bytes, show_duration};
+use crate::flush::{FLUSH_TOPICS_MAX, FlushRule};
 
 /// A value that stands for "none" and is written as a word or as `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub enum Form {
     CookieName,
     /// One or more web origins.
     Origins,
+    /// One or more `MATCHER=INTERVAL[/BATCH]`.
+    FlushTopics,
 }
 
 /// A parsed value. Which variant a [`Form`] gives is fixed; a test goes through every option.
@@ -197,6 +200,7 @@ impl Form {
             Self::Algorithm => "ALG",
             Self::CookieName => "NAME",
             Self::Origins => "ORIGIN",
+            Self::FlushTopics => "RULE",
         }
     }
 
@@ -212,6 +216,7 @@ impl Form {
             Self::Duration { min, max, zero } => (zero, show_duration(*min), show_duration(*max)),
             Self::Bytes { min, max, zero } => (zero, show_bytes(*min), show_bytes(*max)),
             Self::Count { min, max, zero } => (zero, min.to_string(), max.to_string()),
+            Self::FlushTopics => return "MATCHER=INTERVAL or MATCHER=INTERVAL/BATCH".into(),
             Self::Path | Self::Key | Self::CookieName | Self::Origins => return String::new(),
         };
         match zero {
@@ -233,6 +238,16 @@ impl Form {
                 return origins
                     .collect::<Result<Vec<_>, _>>()
                     .map(|list| Value::from_list(&list));
+            }
+            Self::FlushTopics => {
+                for text in values {
+                    FlushRule::parse(text)?;
+                }
+                if values.len() > FLUSH_TOPICS_MAX {
+                    return Err(format!("there are at most {FLUSH_TOPICS_MAX} of them"));
+                }
+                let list: Vec<_> = values.iter().map(|text| (*text).to_owned()).collect();
+                return Ok(Value::from_list(&list));
             }
             _ => {}
         }
@@ -276,7 +291,7 @@ impl Form {
                 Err("is empty; leave it out instead".into())
             }
             Self::Path | Self::Key => Ok(Value::Text(text.to_owned())),
-            Self::Addresses | Self::Origins => unreachable!("returned above"),
+            Self::Addresses | Self::Origins | Self::FlushTopics => unreachable!("returned above"),
         }
     }
 

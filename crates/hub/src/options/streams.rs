@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Form, Group, OptionSpec, Value, Zero};
+use crate::flush::{FLUSH_BATCH_MAX, FLUSH_INTERVAL_MAX};
 
 const ROW: OptionSpec = OptionSpec {
     group: Group::Streams,
@@ -116,6 +117,53 @@ pub(super) const ROWS: &[OptionSpec] = &[
               rebalance, or when a proxy cuts long connections anyway.",
         set: |s, v| s.max_stream_life = v.some_duration(),
         get: |s| Value::from_duration(s.max_stream_life),
+        ..ROW
+    },
+    OptionSpec {
+        key: "flush_interval",
+        form: Form::Duration {
+            min: Duration::from_millis(1),
+            max: FLUSH_INTERVAL_MAX,
+            zero: Some(Zero {
+                word: "off",
+                means: "events leave at once",
+            }),
+        },
+        default: "off",
+        help: "Hold events back for this long, so that those of an interval leave together",
+        why: "Off: an event leaves at once, and what comes while others are being sent leaves in \
+              one write by itself, so batches grow with the load. An interval trades latency for \
+              fewer packets at middling rates.",
+        set: |s, v| s.flush_interval = v.duration(),
+        get: |s| Value::from_duration(Some(s.flush_interval)),
+        ..ROW
+    },
+    OptionSpec {
+        key: "flush_batch",
+        form: Form::Count {
+            min: 1,
+            max: FLUSH_BATCH_MAX as u64,
+            zero: Some(Zero {
+                word: "none",
+                means: "only the interval counts",
+            }),
+        },
+        default: "100",
+        help: "Let held events go before the interval is over when this many are held",
+        why: "Counts only with an interval. A hundred is what one write still takes gladly.",
+        set: |s, v| s.flush_batch = u32::try_from(v.size()).unwrap_or(FLUSH_BATCH_MAX),
+        get: |s| Value::from_size(s.flush_batch as usize),
+        ..ROW
+    },
+    OptionSpec {
+        key: "flush_topic",
+        file_alias: Some("flush_topics"),
+        form: Form::FlushTopics,
+        help: "Interval for some topics, MATCHER=INTERVAL[/BATCH]; may be given several times",
+        why: "The first rule that one of an event's topics matches counts; `0` lets its events \
+              leave at once. Other topics follow the server's own interval.",
+        set: |s, v| s.flush_topics = v.list(),
+        get: |s| Value::from_list(&s.flush_topics),
         ..ROW
     },
 ];

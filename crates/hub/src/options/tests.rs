@@ -25,6 +25,7 @@ fn every_option_sets_what_it_shows() {
             Form::Log => &["disk:/elsewhere"],
             Form::Algorithm => &["ES384"],
             Form::CookieName => &["biscuit"],
+            Form::FlushTopics => &["a/{b}=50ms/100", "c=1s"],
             Form::Origins => &["https://a.example", "https://*.b.example"],
         };
         let mut settings = Settings::default();

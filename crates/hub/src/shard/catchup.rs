@@ -3,18 +3,15 @@
 
 use std::sync::Arc;
 
-use gush_log::Offset;
-
 use super::Shard;
-use super::fanout::WRITE_BYTES_MAX;
+use super::batch::Batch;
 use super::inbox::SubscriberKey;
 use super::subscriber::{NEVER, Phase};
 use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::Frame;
 use crate::replay::{Chunk, Gap, Request};
-use crate::socket::WRITE_FRAMES_MAX;
-use crate::window::Entry;
+use crate::socket::Outgoing;
 
 /// Turns given between two looks at the poll. Each may write up to 256 KiB, far more than a visit
 /// of the sweep, so there are fewer of them.
@@ -22,14 +19,6 @@ const CATCH_UP_VISITS: usize = 32;
 
 /// Window entries looked at in one turn of one subscriber; then others have theirs.
 const TURN_ENTRIES: usize = 256;
-
-/// What came of a write.
-enum Written {
-    /// All of it: go on.
-    All,
-    /// The socket is full or the stream is over: nothing more to do now.
-    Stopped,
-}
 
 impl Shard {
     /// Puts a subscriber that is behind in line for its next turn.
@@ -74,7 +63,7 @@ impl Shard {
             subscriber.phase = Phase::Live;
             self.metrics.behind.sub(1);
             self.unstall(key.index);
-            self.set_timer(key.index, self.shared.clock.tick());
+            self.set_timer(key.index, self.now);
             return;
         }
         let from = subscriber.cursor;
@@ -82,7 +71,11 @@ impl Shard {
         entries.clear();
         let in_window = self.shared.window.take(from, TURN_ENTRIES, &mut entries);
         if in_window && !entries.is_empty() {
-            self.catch_up_from(key, &entries);
+            let mut batch = std::mem::take(&mut self.single);
+            if let Some(subscriber) = self.subscribers.of_key(key) {
+                batch.gather_entries(&entries, subscriber);
+            }
+            self.send_single(key, batch);
         } else {
             self.ask_for_chunk(key);
         }
@@ -103,42 +96,6 @@ impl Shard {
             selection: Arc::downgrade(&subscriber.selection),
             framing: subscriber.sink.framing(),
         });
-    }
-
-    fn catch_up_from(&mut self, key: SubscriberKey, entries: &[Arc<Entry>]) {
-        let Some(subscriber) = self.subscribers.of_key(key) else {
-            return;
-        };
-        let selection = Arc::clone(&subscriber.selection);
-        let mut frames: Vec<&Frame> = Vec::with_capacity(WRITE_FRAMES_MAX);
-        let mut offsets = Vec::with_capacity(WRITE_FRAMES_MAX);
-        let mut next = subscriber.cursor;
-        let mut bytes = 0;
-        for entry in entries {
-            if frames.len() == WRITE_FRAMES_MAX || bytes >= WRITE_BYTES_MAX {
-                break;
-            }
-            next = entry.offset().plus(1);
-            let topics = entry.topics.iter().map(AsRef::as_ref);
-            if selection.wants(topics, entry.is_private) {
-                frames.push(&entry.frame);
-                offsets.push(entry.offset());
-                bytes += entry.frame.len();
-            }
-        }
-        let framing = subscriber.sink.framing();
-        let mut end = 0;
-        let marks: Vec<(Offset, usize)> = frames
-            .iter()
-            .zip(&offsets)
-            .map(|(frame, offset)| {
-                end += frame.framed(framing).len();
-                (*offset, end)
-            })
-            .collect();
-        if let Written::All = self.write_marked(key, &frames, &marks, next) {
-            self.make_ready(key.index);
-        }
     }
 
     /// Takes what a helper read, if the subscriber is still there.
@@ -167,15 +124,9 @@ impl Shard {
         {
             return;
         }
-        let frame = Frame::of_framed(chunk.bytes.clone());
-        let frames: &[&Frame] = if chunk.marks.is_empty() {
-            &[]
-        } else {
-            &[&frame]
-        };
-        if let Written::All = self.write_marked(key, frames, &chunk.marks, chunk.next) {
-            self.make_ready(key.index);
-        }
+        let mut batch = std::mem::take(&mut self.single);
+        batch.take_framed(chunk.bytes.clone(), &chunk.marks, chunk.next);
+        self.send_single(key, batch);
     }
 
     /// Events the subscriber needed are gone: it hears of it, or is closed so that the next
@@ -194,14 +145,14 @@ impl Shard {
         }
         let notice = Frame::of_text(dialect::gap_lost(gap).as_bytes());
         let length = notice.framed(subscriber.sink.framing()).len();
-        match subscriber.sink.write(&[&notice], 0) {
+        match subscriber.sink.write(&Outgoing::one(&notice), 0) {
             Ok(taken) if taken == length => {
                 self.metrics.gaps.add(1);
                 true
             }
             Ok(0) => {
                 // The loss is found again by the next read.
-                self.block(key.index, self.shared.clock.tick(), false);
+                self.block(key.index, false);
                 false
             }
             Ok(_) => {
@@ -215,57 +166,39 @@ impl Shard {
         }
     }
 
-    /// Writes frames whose events end at `marks`; moves the cursor to `next`, or to where the
-    /// socket stopped.
-    fn write_marked(
-        &mut self,
-        key: SubscriberKey,
-        frames: &[&Frame],
-        marks: &[(Offset, usize)],
-        next: Offset,
-    ) -> Written {
-        let now = self.shared.clock.tick();
+    /// Writes a batch to a subscriber that is behind; if all of it went out, another turn comes.
+    /// The batch is kept for its capacity.
+    fn send_single(&mut self, key: SubscriberKey, mut batch: Batch) {
+        if self.write_single(key, &batch) {
+            self.make_ready(key.index);
+        }
+        batch.clear();
+        self.single = batch;
+    }
+
+    /// Whether all of it went out.
+    fn write_single(&mut self, key: SubscriberKey, batch: &Batch) -> bool {
         let Some(subscriber) = self.subscribers.of_key(key) else {
-            return Written::Stopped;
+            return false;
         };
-        let skip = subscriber.partial as usize;
-        let total = marks.last().map_or(0, |mark| mark.1);
-        if skip > 0 && marks.first().is_none_or(|mark| mark.0 != subscriber.cursor) {
+        if subscriber.partial > 0 && batch.first() != Some(subscriber.cursor) {
             // The event that is half out is no longer there to be finished.
             self.close(key.index, CloseReason::Gap);
-            return Written::Stopped;
+            return false;
         }
-        if total == 0 {
-            subscriber.cursor = next;
-            return Written::All;
-        }
-        match subscriber.sink.write(frames, skip) {
-            Ok(taken) if skip + taken == total => {
-                subscriber.cursor = next;
-                subscriber.partial = 0;
-                subscriber.last_write_at = now;
-                subscriber.events += marks.len() as u64;
-                subscriber.bytes += taken as u64;
-                self.metrics.delivered(marks.len() as u64, taken as u64);
-                self.unstall(key.index);
-                Written::All
-            }
-            Ok(taken) => {
-                let reached = skip + taken;
-                let whole = marks.partition_point(|mark| mark.1 <= reached);
-                let begun_at = whole.checked_sub(1).map_or(0, |last| marks[last].1);
-                subscriber.cursor = marks[whole].0;
-                subscriber.partial =
-                    u32::try_from(reached - begun_at).expect("frames are under 4 GiB");
-                subscriber.events += whole as u64;
-                subscriber.bytes += taken as u64;
-                self.metrics.delivered(whole as u64, taken as u64);
-                self.block(key.index, now, taken > 0);
-                Written::Stopped
+        match subscriber.send(batch, self.now) {
+            Ok(sent) => {
+                self.tally.add(sent);
+                if !sent.is_whole {
+                    self.block(key.index, sent.bytes > 0);
+                } else if sent.bytes > 0 {
+                    self.unstall(key.index);
+                }
+                sent.is_whole
             }
             Err(error) => {
                 self.fail(key.index, &error);
-                Written::Stopped
+                false
             }
         }
     }
@@ -273,20 +206,19 @@ impl Shard {
     /// Finishes a heartbeat that went out in part; `false` when the socket is still full.
     fn pay_owed(&mut self, index: u32) -> bool {
         let heartbeat = self.heartbeat.clone();
-        let now = self.shared.clock.tick();
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return false;
         };
         let length = heartbeat.framed(subscriber.sink.framing()).len();
         let skip = length - usize::from(subscriber.owed);
-        match subscriber.sink.write(&[&heartbeat], skip) {
+        match subscriber.sink.write(&Outgoing::one(&heartbeat), skip) {
             Ok(taken) => {
                 subscriber.owed -= u8::try_from(taken).expect("a heartbeat has a few bytes");
                 if subscriber.owed == 0 {
                     self.unstall(index);
                     return true;
                 }
-                self.block(index, now, taken > 0);
+                self.block(index, taken > 0);
                 false
             }
             Err(error) => {

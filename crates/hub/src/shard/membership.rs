@@ -1,15 +1,57 @@
 //! Taking subscribers in and letting them go.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
 use mio::Token;
 
 use super::inbox::{NewSubscriber, SubscriberKey};
-use super::subscriber::{Membership, NEVER, Subscriber};
+use super::subscriber::{Membership, Memberships, NEVER, Phase, Subscriber};
 use super::{Shard, introduce};
 use crate::clock::{TICK_MS, ticks};
 use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::matcher_table::MatcherId;
+use crate::selection::Selection;
 use crate::socket::reason_of;
+
+/// The different selections of a shard's subscribers, counted by use: thousands of streams of one
+/// page ask for the same.
+#[derive(Debug, Default)]
+pub(super) struct Selections(HashMap<Arc<Selection>, u32>);
+
+impl Selections {
+    /// The one that stands for all that are equal.
+    fn intern(&mut self, selection: Arc<Selection>) -> Arc<Selection> {
+        match self.0.entry(selection) {
+            Entry::Occupied(mut found) => {
+                *found.get_mut() += 1;
+                Arc::clone(found.key())
+            }
+            Entry::Vacant(place) => {
+                let selection = Arc::clone(place.key());
+                place.insert(1);
+                selection
+            }
+        }
+    }
+
+    fn release(&mut self, selection: &Arc<Selection>) {
+        let Some(uses) = self.0.get_mut(selection) else {
+            return;
+        };
+        *uses -= 1;
+        if *uses > 0 {
+            return;
+        }
+        self.0.remove(selection);
+        // Memory comes back after a crowd has left.
+        if self.0.capacity() > 8 * self.0.len().max(64) {
+            self.0.shrink_to(2 * self.0.len());
+        }
+    }
+}
 
 impl Shard {
     /// Gives a new subscriber its place. It starts behind, at its cursor, and catches up from
@@ -30,19 +72,35 @@ impl Shard {
             return;
         }
         introduce(&new.sink, &self.inbox, key);
-        let expires_at_ms = new.expires_at_ms;
-        let memberships = self.join_lists(&new, key.index);
-        let mut subscriber = Subscriber::new(new, memberships, now);
-        // Rounded down: a stream never outlives its token.
-        subscriber.expires_at =
-            expires_at_ms.map_or(NEVER, |at| u32::try_from(at / TICK_MS).unwrap_or(NEVER));
+        let selection = self.selections.intern(new.selection);
         let policy = self.shared.policy.load();
-        // Each at its own moment in the last fifth, so that streams that began together do not
-        // end together.
-        subscriber.life_end = policy.settings.max_stream_life.map_or(NEVER, |life| {
-            let life = ticks(life);
-            now.saturating_add(life - fastrand::u32(0..=life / 5))
-        });
+        let subscriber = Subscriber {
+            sink: new.sink,
+            memberships: self.join_lists(&selection, key.index),
+            selection,
+            cursor: new.start,
+            partial: 0,
+            owed: 0,
+            phase: Phase::Ready,
+            discarded: 0,
+            last_write_at: now,
+            stalled_since: NEVER,
+            // Rounded down: a stream never outlives its token.
+            expires_at: new
+                .expires_at_ms
+                .map_or(NEVER, |at| u32::try_from(at / TICK_MS).unwrap_or(NEVER)),
+            // Each at its own moment in the last fifth, so that streams that began together do
+            // not end together.
+            life_end: policy.settings.max_stream_life.map_or(NEVER, |life| {
+                let life = ticks(life);
+                now.saturating_add(life - fastrand::u32(0..=life / 5))
+            }),
+            opened_at: now,
+            events: 0,
+            bytes: 0,
+            present: new.present,
+            _permit: new.permit,
+        };
         let inserted = self.subscribers.insert(subscriber);
         debug_assert_eq!(inserted, key);
         self.metrics.behind.add(1);
@@ -50,9 +108,13 @@ impl Shard {
         self.ready.push_back(key);
     }
 
-    fn join_lists(&mut self, new: &NewSubscriber, index: u32) -> Box<[Membership]> {
-        let mut ids: Vec<MatcherId> = Vec::with_capacity(new.selection.matchers.len());
-        for matcher in &new.selection.matchers {
+    fn join_lists(&mut self, selection: &Selection, index: u32) -> Memberships {
+        if let [matcher] = &*selection.matchers {
+            let id = self.matchers.intern(matcher);
+            return Memberships::One(self.join_list(id, index));
+        }
+        let mut ids: Vec<MatcherId> = Vec::with_capacity(selection.matchers.len());
+        for matcher in &selection.matchers {
             let id = self.matchers.intern(matcher);
             if ids.contains(&id) {
                 // The same matcher twice on one stream counts once.
@@ -61,21 +123,19 @@ impl Shard {
                 ids.push(id);
             }
         }
-        ids.iter()
-            .map(|id| {
-                let place = id.0 as usize;
-                if self.lists.len() <= place {
-                    self.lists.resize_with(place + 1, Vec::new);
-                }
-                let list = &mut self.lists[place];
-                let position = u32::try_from(list.len()).expect("fewer than 2^32 subscribers");
-                list.push(index);
-                Membership {
-                    matcher: *id,
-                    position,
-                }
-            })
-            .collect()
+        let joined = ids.iter().map(|id| self.join_list(*id, index));
+        Memberships::Many(joined.collect())
+    }
+
+    fn join_list(&mut self, matcher: MatcherId, index: u32) -> Membership {
+        let place = matcher.0 as usize;
+        if self.lists.len() <= place {
+            self.lists.resize_with(place + 1, Vec::new);
+        }
+        let list = &mut self.lists[place];
+        let position = u32::try_from(list.len()).expect("fewer than 2^32 subscribers");
+        list.push(index);
+        Membership { matcher, position }
     }
 
     fn leave_lists(&mut self, memberships: &[Membership]) {
@@ -96,7 +156,7 @@ impl Shard {
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return;
         };
-        for membership in &mut subscriber.memberships {
+        for membership in subscriber.memberships.as_mut_slice() {
             if membership.matcher == to.matcher {
                 membership.position = to.position;
             }
@@ -119,11 +179,11 @@ impl Shard {
         let Some(subscriber) = self.subscribers.remove(index) else {
             return;
         };
-        let subscriber = *subscriber;
         self.wheel.clear(index);
-        self.leave_lists(&subscriber.memberships);
+        self.leave_lists(subscriber.memberships.as_slice());
+        self.selections.release(&subscriber.selection);
         self.metrics.closed(subscriber.sink.kind(), reason);
-        if subscriber.phase != super::subscriber::Phase::Live {
+        if subscriber.phase != Phase::Live {
             self.metrics.behind.sub(1);
         }
         let key = SubscriberKey { index, generation };

@@ -15,7 +15,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::clock::{Clock, TICK_MS, ticks};
 use crate::close::CloseReason;
-use crate::frame::Frame;
+use crate::frame::{Frame, Framing};
 use crate::matcher_table::{MatcherId, MatcherTable};
 use crate::metrics::ShardMetrics;
 use crate::policy::PolicyCell;
@@ -29,6 +29,12 @@ mod inbox;
 
 // Taking subscribers in and letting them go.
 mod membership;
+
+// Events that are held back on request.
+mod flush;
+
+// The events of one write, for all who need the same ones.
+mod batch;
 
 // New events to the subscribers that are up to date.
 mod fanout;
@@ -48,8 +54,11 @@ mod tests;
 // The timers themselves.
 mod wheel;
 
+use batch::Batch;
+use flush::Held;
 pub use inbox::{Command, Inbox, NewSubscriber, SubscriberKey};
-use subscriber::Subscribers;
+use membership::Selections;
+use subscriber::{Sent, Subscribers};
 use wheel::Wheel;
 
 /// Visits between two looks at the poll: about two milliseconds of sending.
@@ -96,12 +105,25 @@ impl Seat {
 struct Job {
     entry: Arc<Entry>,
     matched: Vec<MatcherId>,
+    stage: Stage,
 }
 
-/// How far the sweep of the first job has come. Lists are swept from their end, so that removing
+/// Where an event stands on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Held back until a moment of the hub's clock, or until enough of its rule are held.
+    Held { until_ms: u64, rule: u32 },
+    /// Its turn comes, or it is being swept.
+    Due,
+    /// Everybody has been visited; an event before it is still held.
+    Swept,
+}
+
+/// Which job is being swept, and how far the sweep has come. Lists are swept from their end, so that removing
 /// a subscriber (the last one takes its place) never moves an unvisited one to the visited side.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sweep {
+    job: usize,
     matcher: usize,
     /// Subscribers of that matcher's list still to visit; `None` before the list was looked at.
     remaining: Option<usize>,
@@ -126,6 +148,7 @@ pub(crate) struct Shard {
     shared: Arc<Shared>,
     metrics: Arc<ShardMetrics>,
     subscribers: Subscribers,
+    selections: Selections,
     matchers: MatcherTable,
     /// The subscribers of each matcher, by matcher id.
     lists: Vec<Vec<u32>>,
@@ -134,6 +157,15 @@ pub(crate) struct Shard {
     jobs: VecDeque<Job>,
     jobs_bytes: usize,
     sweep: Sweep,
+    held: Held,
+    /// The last batch of the sweep in each framing: nearly always the next subscriber's too.
+    batches: [Batch; Framing::COUNT],
+    /// The batch of a subscriber that catches up; kept for its capacity.
+    single: Batch,
+    /// Deliveries not counted in the metrics yet.
+    tally: Tally,
+    /// The tick of this turn.
+    now: u32,
     /// Subscribers that are behind and may go on.
     ready: VecDeque<SubscriberKey>,
     wheel: Wheel,
@@ -161,11 +193,17 @@ impl Shard {
             shared,
             metrics,
             subscribers: Subscribers::default(),
+            selections: Selections::default(),
             matchers: MatcherTable::default(),
             lists: Vec::new(),
             jobs: VecDeque::new(),
             jobs_bytes: 0,
             sweep: Sweep::default(),
+            held: Held::default(),
+            batches: std::array::from_fn(|_| Batch::default()),
+            single: Batch::default(),
+            tally: Tally::default(),
+            now,
             ready: VecDeque::new(),
             wheel: Wheel::new(now),
             drain: None,
@@ -197,6 +235,7 @@ impl Shard {
                     std::process::abort();
                 }
             }
+            self.now = self.shared.clock.tick();
             for event in &events {
                 if event.token() != WAKE {
                     self.on_readiness(event);
@@ -208,6 +247,7 @@ impl Shard {
             self.fire_timers();
             self.sweep_slice();
             self.catch_up_slice();
+            self.tally.store(&self.metrics);
             self.drain_slice();
             if self.is_done() {
                 return;
@@ -217,10 +257,22 @@ impl Shard {
 
     /// Zero while there is work, else until the next timer.
     fn timeout(&self) -> Option<Duration> {
-        if !self.jobs.is_empty() || !self.ready.is_empty() || self.shared.window.next() > self.head
-        {
+        let is_sweeping = self.jobs.get(self.sweep.job).is_some();
+        if is_sweeping || !self.ready.is_empty() || self.shared.window.next() > self.head {
             return Some(Duration::ZERO);
         }
+        let timer = self.time_to_timer();
+        let Some(due_ms) = self.held.due_ms else {
+            return timer;
+        };
+        if self.shared.clock.is_manual() {
+            return timer;
+        }
+        let wait = Duration::from_millis(due_ms.saturating_sub(self.shared.clock.now_ms()));
+        Some(timer.map_or(wait, |timer| timer.min(wait)))
+    }
+
+    fn time_to_timer(&self) -> Option<Duration> {
         if let Some(plan) = &self.drain {
             let wait_ms = if plan.is_late { 0 } else { TICK_MS };
             return Some(Duration::from_millis(wait_ms));
@@ -299,6 +351,28 @@ impl Shard {
 
     fn is_done(&self) -> bool {
         self.drain.is_some() && self.subscribers.len() == 0 && self.inbox.close_if_empty()
+    }
+}
+
+/// Deliveries of a slice, counted in the metrics at its end: one shared line a slice instead of one
+/// a delivery.
+#[derive(Debug, Default)]
+struct Tally {
+    events: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    fn add(&mut self, sent: Sent) {
+        self.events += sent.events;
+        self.bytes += sent.bytes;
+    }
+
+    fn store(&mut self, metrics: &ShardMetrics) {
+        if self.bytes > 0 {
+            metrics.delivered(self.events, self.bytes);
+            *self = Self::default();
+        }
     }
 }
 

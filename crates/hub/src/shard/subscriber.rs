@@ -1,10 +1,12 @@
 //! A subscriber as its shard keeps it: a cursor, a socket, and a few ticks. No queue.
 
+use std::io;
 use std::sync::Arc;
 
 use gush_log::Offset;
 
-use super::inbox::{NewSubscriber, SubscriberKey};
+use super::batch::Batch;
+use super::inbox::SubscriberKey;
 use crate::admit::ConnectionPermit;
 use crate::matcher_table::MatcherId;
 use crate::presence::Present;
@@ -34,12 +36,35 @@ pub(super) struct Membership {
     pub(super) position: u32,
 }
 
-/// State of one subscriber.
+/// A subscriber's memberships. Nearly all have one matcher, so one takes no allocation.
+#[derive(Debug)]
+pub(super) enum Memberships {
+    One(Membership),
+    Many(Box<[Membership]>),
+}
+
+impl Memberships {
+    pub(super) fn as_slice(&self) -> &[Membership] {
+        match self {
+            Self::One(membership) => std::slice::from_ref(membership),
+            Self::Many(memberships) => memberships,
+        }
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Membership] {
+        match self {
+            Self::One(membership) => std::slice::from_mut(membership),
+            Self::Many(memberships) => memberships,
+        }
+    }
+}
+
+/// State of one subscriber: two cache lines, of which a sweep touches little else.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) sink: Sink,
     pub(super) selection: Arc<Selection>,
-    pub(super) memberships: Box<[Membership]>,
+    pub(super) memberships: Memberships,
     /// The first offset it may still need. While `Live` it is only moved by a visit: what lies
     /// between it and the next event for this subscriber was not for it.
     pub(super) cursor: Offset,
@@ -63,29 +88,17 @@ pub(super) struct Subscriber {
     pub(super) _permit: Option<ConnectionPermit>,
 }
 
-impl Subscriber {
-    pub(super) fn new(new: NewSubscriber, memberships: Box<[Membership]>, now: u32) -> Self {
-        Self {
-            sink: new.sink,
-            selection: new.selection,
-            memberships,
-            cursor: new.start,
-            partial: 0,
-            owed: 0,
-            phase: Phase::Ready,
-            discarded: 0,
-            last_write_at: now,
-            stalled_since: NEVER,
-            expires_at: NEVER,
-            life_end: NEVER,
-            opened_at: now,
-            events: 0,
-            bytes: 0,
-            present: new.present,
-            _permit: new.permit,
-        }
-    }
+/// What a write brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    /// Events that went out whole.
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+    /// Nothing of the batch is left.
+    pub(super) is_whole: bool,
+}
 
+impl Subscriber {
     /// Whether the peer is what the subscriber waits for: only then does the write timeout run.
     pub(super) fn is_stalled(&self) -> bool {
         self.phase == Phase::Blocked && self.stalled_since != NEVER
@@ -95,12 +108,63 @@ impl Subscriber {
     pub(super) const fn at_border(&self) -> bool {
         self.partial == 0 && self.owed == 0
     }
+
+    /// Writes a batch in one call, without what is already out of its first event, and moves the
+    /// cursor behind it or to where the socket stopped.
+    pub(super) fn send(&mut self, batch: &Batch, now: u32) -> io::Result<Sent> {
+        let skip = self.partial as usize;
+        let total = batch.len();
+        if total == 0 {
+            self.cursor = batch.next();
+            return Ok(Sent {
+                events: 0,
+                bytes: 0,
+                is_whole: true,
+            });
+        }
+        let taken = self.sink.write(&batch.outgoing(), skip)?;
+        let reached = skip + taken;
+        let is_whole = reached == total;
+        let stop = if is_whole {
+            batch.end()
+        } else {
+            batch.stopped_at(reached)
+        };
+        self.cursor = stop.cursor;
+        self.partial = stop.partial;
+        if taken > 0 {
+            self.last_write_at = now;
+        }
+        self.events += stop.whole;
+        self.bytes += taken as u64;
+        Ok(Sent {
+            events: stop.whole,
+            bytes: taken as u64,
+            is_whole,
+        })
+    }
 }
+
+/// Places of one piece of the table: it grows by pieces of about 30 KiB, so that a growing table
+/// neither copies itself nor leaves its old half behind in the allocator.
+const PIECE_PLACES: usize = 256;
+
+#[derive(Debug, Default)]
+struct Place {
+    generation: u32,
+    subscriber: Option<Subscriber>,
+}
+
+/// Bytes of user memory a subscriber's state takes, a sweep's two cache lines.
+pub(crate) const PLACE_BYTES: usize = size_of::<Place>();
+const _: () = assert!(PLACE_BYTES <= 128);
 
 /// The subscribers of a shard by place. A place is used again under a new generation.
 #[derive(Debug, Default)]
 pub(super) struct Subscribers {
-    places: Vec<(u32, Option<Box<Subscriber>>)>,
+    pieces: Vec<Box<[Place]>>,
+    /// Places ever used.
+    used: u32,
     free: Vec<u32>,
     count: usize,
 }
@@ -108,51 +172,56 @@ pub(super) struct Subscribers {
 impl Subscribers {
     /// The place the next subscriber gets.
     pub(super) fn next_key(&self) -> SubscriberKey {
-        let index = self.free.last().copied().unwrap_or_else(|| {
-            u32::try_from(self.places.len()).expect("fewer than 2^32 descriptors")
-        });
-        let generation = self.places.get(index as usize).map_or(0, |place| place.0);
-        SubscriberKey { index, generation }
+        let index = self.free.last().copied().unwrap_or(self.used);
+        SubscriberKey {
+            index,
+            generation: self.generation(index),
+        }
     }
 
     /// Puts a subscriber at [`Self::next_key`].
     pub(super) fn insert(&mut self, subscriber: Subscriber) -> SubscriberKey {
         let key = self.next_key();
-        let subscriber = Some(Box::new(subscriber));
-        if self.free.pop().is_some() {
-            self.places[key.index as usize].1 = subscriber;
-        } else {
-            self.places.push((0, subscriber));
+        if self.free.pop().is_none() {
+            if self.used as usize == self.pieces.len() * PIECE_PLACES {
+                let piece = std::iter::repeat_with(Place::default);
+                self.pieces.push(piece.take(PIECE_PLACES).collect());
+            }
+            self.used += 1;
+        }
+        if let Some(place) = self.place_mut(key.index) {
+            place.subscriber = Some(subscriber);
         }
         self.count += 1;
         key
     }
 
-    pub(super) fn remove(&mut self, index: u32) -> Option<Box<Subscriber>> {
-        let place = self.places.get_mut(index as usize)?;
-        let subscriber = place.1.take()?;
-        place.0 = place.0.wrapping_add(1);
+    pub(super) fn remove(&mut self, index: u32) -> Option<Subscriber> {
+        let place = self.place_mut(index)?;
+        let subscriber = place.subscriber.take()?;
+        place.generation = place.generation.wrapping_add(1);
         self.free.push(index);
         self.count -= 1;
         Some(subscriber)
     }
 
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Subscriber> {
-        self.places.get_mut(index as usize)?.1.as_deref_mut()
+        self.place_mut(index)?.subscriber.as_mut()
     }
 
     /// The subscriber of a key, unless it has left and its place is another's.
     pub(super) fn of_key(&mut self, key: SubscriberKey) -> Option<&mut Subscriber> {
-        let place = self.places.get_mut(key.index as usize)?;
-        if place.0 == key.generation {
-            place.1.as_deref_mut()
+        let place = self.place_mut(key.index)?;
+        if place.generation == key.generation {
+            place.subscriber.as_mut()
         } else {
             None
         }
     }
 
     pub(super) fn generation(&self, index: u32) -> u32 {
-        self.places.get(index as usize).map_or(0, |place| place.0)
+        let piece = self.pieces.get(index as usize / PIECE_PLACES);
+        piece.map_or(0, |piece| piece[index as usize % PIECE_PLACES].generation)
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -160,7 +229,12 @@ impl Subscribers {
     }
 
     /// One past the highest place ever used.
-    pub(super) fn places(&self) -> u32 {
-        u32::try_from(self.places.len()).expect("fewer than 2^32 descriptors")
+    pub(super) const fn places(&self) -> u32 {
+        self.used
+    }
+
+    fn place_mut(&mut self, index: u32) -> Option<&mut Place> {
+        let piece = self.pieces.get_mut(index as usize / PIECE_PLACES)?;
+        Some(&mut piece[index as usize % PIECE_PLACES])
     }
 }

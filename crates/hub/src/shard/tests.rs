@@ -27,6 +27,8 @@ use crate::socket::{Sink, TcpSink};
 use crate::topic::Matcher;
 use crate::window::Window;
 
+mod flush;
+
 /// How long a test waits for bytes before it fails: far beyond what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -287,6 +289,19 @@ impl Peer {
             .nth(1)
             .unwrap_or_else(|| panic!("no event: {chunk:?}"));
         data.trim_end().to_owned()
+    }
+
+    /// The shard has looked at everything so far and sent nothing: what it does for another event
+    /// is not before its next turn.
+    fn expect_nothing(&mut self) {
+        self.socket.set_nonblocking(true).expect("a socket option");
+        for _ in 0..1000 {
+            let mut buffer = [0; 1024];
+            let read = self.socket.read(&mut buffer);
+            assert!(read.is_err(), "{:?}", String::from_utf8_lossy(&buffer));
+            std::thread::yield_now();
+        }
+        self.socket.set_nonblocking(false).expect("a socket option");
     }
 
     fn expect_data(&mut self, expected: impl IntoIterator<Item = String>) {

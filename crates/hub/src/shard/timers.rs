@@ -6,6 +6,7 @@ use crate::clock::ticks;
 use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::Frame;
+use crate::socket::Outgoing;
 
 impl Shard {
     /// Sets a subscriber's one timer to whatever comes first for it.
@@ -37,7 +38,7 @@ impl Shard {
 
     /// Handles the timers that are due, a slice at a time.
     pub(super) fn fire_timers(&mut self) {
-        let now = self.shared.clock.tick();
+        let now = self.now;
         for _ in 0..SLICE_VISITS {
             let Some(index) = self.wheel.pop_due(now) else {
                 return;
@@ -85,7 +86,7 @@ impl Shard {
             return;
         };
         let length = heartbeat.framed(subscriber.sink.framing()).len();
-        match subscriber.sink.write(&[&heartbeat], 0) {
+        match subscriber.sink.write(&Outgoing::one(&heartbeat), 0) {
             Ok(taken) if taken == length => {
                 subscriber.last_write_at = now;
                 self.metrics.heartbeats.add(1);
@@ -103,7 +104,7 @@ impl Shard {
                         .map_or(self.head, |job| job.entry.offset());
                     subscriber.cursor = subscriber.cursor.max(first.min(self.head));
                     self.metrics.behind.add(1);
-                    self.block(index, now, false);
+                    self.block(index, false);
                 }
             }
             Err(error) => self.fail(index, &error),

@@ -1,6 +1,6 @@
 //! What a shard writes to. The only code that makes system calls on a subscriber's descriptor.
 
-use std::io;
+use std::io::{self, IoSlice};
 
 use mio::Token;
 
@@ -51,6 +51,58 @@ pub enum Heard {
 /// tolerated; more is a peer that does not speak the protocol.
 pub const DISCARDED_BYTES_MAX: u32 = 64 * 1024;
 
+/// What one write sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The frames, in order.
+    pub frames: &'a [Frame],
+    /// The same bytes in one piece and in the sink's framing, if somebody has joined them.
+    pub joined: Option<&'a [u8]>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A single frame.
+    #[must_use]
+    pub const fn one(frame: &'a Frame) -> Self {
+        Self {
+            frames: std::slice::from_ref(frame),
+            joined: None,
+        }
+    }
+
+    /// The bytes as one piece, if they are one.
+    fn piece(&self, framing: Framing) -> Option<&'a [u8]> {
+        match (self.joined, self.frames) {
+            (Some(bytes), _) => Some(bytes),
+            (None, [frame]) => Some(frame.framed(framing)),
+            (None, _) => None,
+        }
+    }
+
+    /// Fills `slices` with what is left after the first `skip` bytes; how many were filled.
+    fn slices(
+        &self,
+        framing: Framing,
+        skip: usize,
+        slices: &mut [IoSlice<'a>; WRITE_FRAMES_MAX],
+    ) -> usize {
+        let mut count = 0;
+        let mut passed = 0;
+        let pieces = self.frames.iter().map(|frame| frame.framed(framing));
+        for bytes in pieces {
+            if let Some(rest) = bytes.get(skip.saturating_sub(passed)..)
+                && !rest.is_empty()
+                && count < WRITE_FRAMES_MAX
+            {
+                slices[count] = IoSlice::new(rest);
+                count += 1;
+            }
+            passed += bytes.len();
+        }
+        count
+    }
+}
+
 impl Sink {
     /// How frames are wrapped for this sink.
     #[must_use]
@@ -72,17 +124,17 @@ impl Sink {
         }
     }
 
-    /// Writes the framed bytes of `frames`, leaving out the first `skip`; one vectored call for
-    /// TCP. Returns how many bytes were taken beyond `skip`, 0 when none can be taken now.
+    /// Writes the framed bytes of at most [`WRITE_FRAMES_MAX`] frames, leaving out the first
+    /// `skip`; one call for TCP. Returns how many bytes were taken beyond `skip`, 0 when none can be taken now.
     ///
     /// # Errors
     ///
     /// The socket's error: the stream is over.
-    pub fn write(&mut self, frames: &[&Frame], skip: usize) -> io::Result<usize> {
+    pub fn write(&mut self, outgoing: &Outgoing<'_>, skip: usize) -> io::Result<usize> {
         match self {
-            Self::Tcp(sink) => sink.write(frames, skip),
-            Self::Tls(sink) => sink.write(frames, skip),
-            Self::Pipe(sink) => sink.write(frames, skip),
+            Self::Tcp(sink) => sink.write(outgoing, skip),
+            Self::Tls(sink) => sink.write(outgoing, skip),
+            Self::Pipe(sink) => sink.write(outgoing, skip),
         }
     }
 

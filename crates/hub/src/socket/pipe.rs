@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame as BodyFrame};
 
+use super::Outgoing;
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
 use crate::shard::{Command, Inbox, SubscriberKey};
@@ -65,17 +66,18 @@ impl PipeSink {
         state.owner = Some((inbox, key));
     }
 
-    pub(super) fn write(&mut self, frames: &[&Frame], skip: usize) -> io::Result<usize> {
+    pub(super) fn write(&mut self, outgoing: &Outgoing<'_>, skip: usize) -> io::Result<usize> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.left {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let mut taken = 0;
         let mut skip = skip;
-        for frame in frames {
+        for frame in outgoing.frames {
             let mut piece = frame.framed_bytes(Framing::Raw);
-            piece.advance(skip);
-            skip = 0;
+            let passed = skip.min(piece.len());
+            piece.advance(passed);
+            skip -= passed;
             let room = PIPE_BYTES_MAX.saturating_sub(state.pending_bytes);
             let whole = piece.len() <= room;
             piece.truncate(room);

@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 use socket2::SockRef;
 
-use super::{DISCARDED_BYTES_MAX, Heard, WRITE_FRAMES_MAX, reason_of};
+use super::{DISCARDED_BYTES_MAX, Heard, Outgoing, WRITE_FRAMES_MAX, reason_of};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
 
@@ -56,23 +56,17 @@ impl TcpSink {
         self.framing
     }
 
-    pub(super) fn write(&mut self, frames: &[&Frame], skip: usize) -> io::Result<usize> {
-        let result = match frames {
-            [] => return Ok(0),
-            // send(2) is a little cheaper than writev(2) for one piece.
-            [frame] => self.stream.write(&frame.framed(self.framing)[skip..]),
-            [first, rest @ ..] => {
-                let mut slices = [IoSlice::new(&[]); WRITE_FRAMES_MAX];
-                slices[0] = IoSlice::new(&first.framed(self.framing)[skip..]);
-                let mut count = 1;
-                for (slot, frame) in slices[1..].iter_mut().zip(rest) {
-                    *slot = IoSlice::new(frame.framed(self.framing));
-                    count += 1;
-                }
-                self.stream.write_vectored(&slices[..count])
-            }
-        };
-        none_if_full(result)
+    pub(super) fn write(&mut self, outgoing: &Outgoing<'_>, skip: usize) -> io::Result<usize> {
+        // send(2) is a little cheaper than writev(2) for one piece.
+        if let Some(piece) = outgoing.piece(self.framing) {
+            return none_if_full(self.stream.write(&piece[skip..]));
+        }
+        let mut slices = [IoSlice::new(&[]); WRITE_FRAMES_MAX];
+        let count = outgoing.slices(self.framing, skip, &mut slices);
+        if count == 0 {
+            return Ok(0);
+        }
+        none_if_full(self.stream.write_vectored(&slices[..count]))
     }
 
     pub(super) fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {

@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use rustls::ServerConnection;
 
 use super::tcp::{LAST_CHUNK, none_if_full, register, reset, set_user_timeout_ms};
-use super::{DISCARDED_BYTES_MAX, Heard, WRITE_FRAMES_MAX, reason_of};
+use super::{DISCARDED_BYTES_MAX, Heard, Outgoing, WRITE_FRAMES_MAX, reason_of};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
 
@@ -43,35 +43,28 @@ impl TlsSink {
         self.framing
     }
 
-    pub(super) fn write(&mut self, frames: &[&Frame], skip: usize) -> io::Result<usize> {
-        let total: usize = frames
-            .iter()
-            .map(|frame| frame.framed(self.framing).len())
-            .sum();
+    pub(super) fn write(&mut self, outgoing: &Outgoing<'_>, skip: usize) -> io::Result<usize> {
         let mut reached = skip;
         // rustls takes a bounded part, as few records as hold it; then the kernel makes room for
         // the next or says that it is full.
-        while reached < total {
+        loop {
             self.flush()?;
             if self.connection.wants_write() {
                 break;
             }
-            let mut slices = [IoSlice::new(&[]); WRITE_FRAMES_MAX];
-            let mut count = 0;
-            let mut passed = 0;
-            for frame in frames {
-                let bytes = frame.framed(self.framing);
-                if let Some(rest) = bytes.get(reached.saturating_sub(passed)..)
-                    && !rest.is_empty()
-                {
-                    slices[count] = IoSlice::new(rest);
-                    count += 1;
-                }
-                passed += bytes.len();
+            let mut writer = self.connection.writer();
+            let taken = if let Some(piece) = outgoing.piece(self.framing) {
+                writer.write(&piece[reached..])?
+            } else {
+                let mut slices = [IoSlice::new(&[]); WRITE_FRAMES_MAX];
+                let count = outgoing.slices(self.framing, reached, &mut slices);
+                writer.write_vectored(&slices[..count])?
+            };
+            if taken == 0 {
+                break;
             }
-            reached += self.connection.writer().write_vectored(&slices[..count])?;
+            reached += taken;
         }
-        self.flush()?;
         Ok(reached - skip)
     }
 
