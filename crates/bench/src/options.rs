@@ -75,6 +75,17 @@ pub struct BenchOptions {
     /// Core the generator is pinned to.
     pub pin_generator: Option<usize>,
 
+    /// Events in one NDJSON request (modes `publish` and `replay`); 0: one request for each event.
+    pub batch: u32,
+    /// A word for the server's settings, shown with the figures: "memory", "fsync".
+    pub label: Option<String>,
+    /// Where readers resume, in percent of the published events (mode `replay`).
+    pub resume_at: f64,
+    /// Replay what the server has already, after this id; publish nothing (mode `replay`).
+    pub resume_id: Option<String>,
+    /// Live streams, measured without and with the replays (mode `replay`).
+    pub live: u64,
+
     /// More streams, opened first, that get no events (modes `topics` and `connect`).
     pub idle: u64,
     /// Subscribe with a URI template instead of the exact topic (mode `topics`).
@@ -120,6 +131,11 @@ impl Default for BenchOptions {
             share: 5.0,
             threads: None,
             pin_generator: None,
+            batch: 0,
+            label: None,
+            resume_at: 0.0,
+            resume_id: None,
+            live: 0,
             idle: 0,
             is_templated: false,
             is_broadcast: false,
