@@ -16,7 +16,7 @@ use crate::intake::Pending;
 use crate::lock::{lock, read, write};
 use crate::record::{self, Stamp};
 use crate::segment::{Header, Segment};
-use crate::{AppendError, AppendErrorKind, Appended, Epoch, Event, Offset, Position};
+use crate::{AppendError, AppendErrorKind, Epoch, Event, Offset, Position};
 
 /// How often retention by age is looked at. Ours: whole segments are trimmed, so seconds do not
 /// matter.
@@ -132,7 +132,7 @@ impl Committer {
             Err(error) => {
                 *lock(&self.shared.failure) = Some(error.to_string());
                 for pending in batch.drain(..) {
-                    pending.answer.give(Err(error.clone()));
+                    pending.answer.refused(error.clone());
                 }
             }
         }
@@ -272,10 +272,7 @@ impl Committer {
         }
         *lock(&self.shared.failure) = None;
         for (event, answer) in events.iter().zip(answers) {
-            answer.give(Ok(Appended {
-                position: event.position,
-                id: event.id().into(),
-            }));
+            answer.stored(event);
         }
     }
 

@@ -14,6 +14,9 @@ use crate::{
     Position, ReadEnd, ReadLimit, RecordRef, Tail,
 };
 
+#[path = "contract/batch.rs"]
+mod batch;
+
 /// How the suite gets logs to test.
 pub trait Backend {
     /// An empty log that drops nothing during a test.
@@ -43,6 +46,7 @@ pub fn check(backend: &dyn Backend) {
     readers_beside_appenders_see_a_prefix(&backend.fresh());
     a_closed_log_is_readable(&backend.fresh());
     a_reply_may_append(&backend.fresh());
+    batch::check(backend);
 }
 
 /// Nothing in the suite takes longer, not even on a slow disk.

@@ -13,15 +13,15 @@ use crate::committer::{Committer, Sealing};
 use crate::files::Files;
 use crate::hash::hash_id;
 use crate::host::{Directory, Host};
-use crate::intake::{Intake, IntakeLimits};
+use crate::intake::{Answer, Gathering, Intake, IntakeLimits, Pending};
 use crate::lock::{lock, read};
 use crate::record::{RECORD_BYTES_MAX, record_len};
 use crate::recovery::{self, Opened};
 use crate::report::Recovery;
 use crate::segment::{HEADER_BYTES, Segment};
 use crate::{
-    AppendError, AppendErrorKind, Bounds, Draft, Flow, Located, Log, Offset, ReadEnd, ReadError,
-    ReadLimit, RecordRef, Reply, Tail,
+    AppendError, AppendErrorKind, BatchReply, Bounds, Draft, Flow, Located, Log, Offset, ReadEnd,
+    ReadError, ReadLimit, RecordRef, Reply, Tail,
 };
 
 /// When written events are forced to the disk.
@@ -265,12 +265,40 @@ impl Shared {
 
 impl Log for DiskLog {
     fn append(&self, draft: Draft, reply: Reply) {
+        let answer = Answer::alone(reply);
         match record_len(&draft) {
-            Some(bytes) => self.shared.intake.push(draft, bytes, reply),
-            None => reply(Err(AppendError {
-                kind: AppendErrorKind::TooLarge,
-                detail: format!("a record takes at most {RECORD_BYTES_MAX} bytes"),
-            })),
+            Some(bytes) => self.shared.intake.push([Pending {
+                draft,
+                bytes,
+                answer,
+            }]),
+            None => answer.refused(too_large()),
+        }
+    }
+
+    fn append_batch(&self, drafts: Vec<Draft>, reply: BatchReply) {
+        if drafts.is_empty() {
+            return reply(Vec::new());
+        }
+        let answers = Gathering::answers(drafts.len(), reply);
+        let mut refused = Vec::new();
+        let waiting = drafts
+            .into_iter()
+            .zip(answers)
+            .filter_map(|(draft, answer)| {
+                let Some(bytes) = record_len(&draft) else {
+                    refused.push(answer);
+                    return None;
+                };
+                Some(Pending {
+                    draft,
+                    bytes,
+                    answer,
+                })
+            });
+        self.shared.intake.push(waiting);
+        for answer in refused {
+            answer.refused(too_large());
         }
     }
 
@@ -384,6 +412,13 @@ impl Drop for DiskLog {
         if let Err(error) = self.close() {
             tracing::error!(%error, "the log was not closed cleanly");
         }
+    }
+}
+
+fn too_large() -> AppendError {
+    AppendError {
+        kind: AppendErrorKind::TooLarge,
+        detail: format!("a record takes at most {RECORD_BYTES_MAX} bytes"),
     }
 }
 

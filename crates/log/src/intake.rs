@@ -1,11 +1,11 @@
 //! Where drafts wait for the committer: bounded by count and bytes.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::lock::lock;
-use crate::{AppendError, AppendErrorKind, Appended, Draft, Reply};
+use crate::{AppendError, AppendErrorKind, Appended, BatchReply, Draft, Event, Position, Reply};
 
 /// A draft that waits.
 pub(crate) struct Pending {
@@ -16,23 +16,87 @@ pub(crate) struct Pending {
 }
 
 /// A reply that is called exactly once, also when the committer's thread dies with it.
-pub(crate) struct Answer(Option<Reply>);
+pub(crate) struct Answer(Option<Kind>);
+
+enum Kind {
+    Alone(Reply),
+    Part(Arc<Gathering>, usize),
+}
 
 impl Answer {
-    pub(crate) fn give(mut self, outcome: Result<Appended, AppendError>) {
-        if let Some(reply) = self.0.take() {
-            reply(outcome);
+    pub(crate) fn alone(reply: Reply) -> Self {
+        Self(Some(Kind::Alone(reply)))
+    }
+
+    /// The event is stored.
+    pub(crate) fn stored(mut self, event: &Event) {
+        match self.0.take() {
+            Some(Kind::Alone(reply)) => reply(Ok(Appended {
+                position: event.position,
+                id: event.id().into(),
+            })),
+            Some(Kind::Part(gathering, index)) => gathering.set(index, Ok(event.position)),
+            None => {}
+        }
+    }
+
+    pub(crate) fn refused(mut self, error: AppendError) {
+        self.refuse(error);
+    }
+
+    fn refuse(&mut self, error: AppendError) {
+        match self.0.take() {
+            Some(Kind::Alone(reply)) => reply(Err(error)),
+            Some(Kind::Part(gathering, index)) => gathering.set(index, Err(error)),
+            None => {}
         }
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if let Some(reply) = self.0.take() {
-            reply(Err(AppendError {
+        if self.0.is_some() {
+            self.refuse(AppendError {
                 kind: AppendErrorKind::Failed,
                 detail: "the log's thread ended".into(),
-            }));
+            });
+        }
+    }
+}
+
+/// The outcomes of a batch on their way to its one reply.
+pub(crate) struct Gathering(Mutex<Gathered>);
+
+struct Gathered {
+    outcomes: Vec<Option<Result<Position, AppendError>>>,
+    missing: usize,
+    reply: Option<BatchReply>,
+}
+
+impl Gathering {
+    /// An answer for each of `count` drafts, at least one.
+    pub(crate) fn answers(count: usize, reply: BatchReply) -> impl Iterator<Item = Answer> {
+        let gathering = Arc::new(Self(Mutex::new(Gathered {
+            outcomes: vec![None; count],
+            missing: count,
+            reply: Some(reply),
+        })));
+        (0..count).map(move |index| Answer(Some(Kind::Part(Arc::clone(&gathering), index))))
+    }
+
+    fn set(&self, index: usize, outcome: Result<Position, AppendError>) {
+        let mut gathered = lock(&self.0);
+        gathered.outcomes[index] = Some(outcome);
+        gathered.missing -= 1;
+        if gathered.missing > 0 {
+            return;
+        }
+        let outcomes = std::mem::take(&mut gathered.outcomes);
+        let reply = gathered.reply.take();
+        // The reply may append again.
+        drop(gathered);
+        if let Some(reply) = reply {
+            reply(outcomes.into_iter().flatten().collect());
         }
     }
 }
@@ -70,32 +134,34 @@ impl Intake {
         }
     }
 
-    /// Lets a draft wait, or answers at once: closed, or at the bound.
-    pub(crate) fn push(&self, draft: Draft, bytes: usize, reply: Reply) {
+    /// Lets drafts wait, each with the bytes of its record; answers those at once that may not:
+    /// closed, or at the bound.
+    pub(crate) fn push(&self, arriving: impl IntoIterator<Item = Pending>) {
         let mut state = lock(&self.state);
-        let refusal = if state.is_closed {
-            Some((AppendErrorKind::Closed, "the log is closed".into()))
-        } else if self.is_full(&state, bytes) {
-            let detail = format!("{} events, {} bytes", state.waiting.len(), state.bytes);
-            Some((AppendErrorKind::Busy, detail))
-        } else {
-            None
-        };
-        if let Some((kind, detail)) = refusal {
-            // The reply may append again.
-            drop(state);
-            return reply(Err(AppendError { kind, detail }));
+        let mut refused = Vec::new();
+        for pending in arriving {
+            if state.is_closed {
+                refused.push((
+                    pending.answer,
+                    AppendErrorKind::Closed,
+                    "the log is closed".into(),
+                ));
+            } else if self.is_full(&state, pending.bytes) {
+                let detail = format!("{} events, {} bytes", state.waiting.len(), state.bytes);
+                refused.push((pending.answer, AppendErrorKind::Busy, detail));
+            } else {
+                state.bytes += pending.bytes;
+                state.waiting.push_back(pending);
+            }
         }
-        state.bytes += bytes;
-        state.waiting.push_back(Pending {
-            draft,
-            bytes,
-            answer: Answer(Some(reply)),
-        });
-        let is_idle = std::mem::take(&mut state.is_idle);
+        let is_idle = !state.waiting.is_empty() && std::mem::take(&mut state.is_idle);
         drop(state);
         if is_idle {
             self.work.notify_one();
+        }
+        // The replies may append again.
+        for (answer, kind, detail) in refused {
+            answer.refused(AppendError { kind, detail });
         }
     }
 

@@ -80,8 +80,8 @@ pub mod contract;
 pub use disk::{DiskConfig, DiskLog, OpenError, Sync};
 pub use event::{Draft, Event, RecordRef, TopicsRef};
 pub use log::{
-    AppendError, AppendErrorKind, Appended, Bounds, Flow, Located, Log, ReadEnd, ReadError,
-    ReadLimit, Reply, Tail,
+    AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Flow, Located, Log,
+    ReadEnd, ReadError, ReadLimit, Reply, Tail,
 };
 pub use memory::{MemoryConfig, MemoryLog};
 pub use position::{Epoch, GENERATED_ID_BYTES, Offset, Position};

@@ -8,6 +8,19 @@ use crate::{Draft, Epoch, Event, Offset, Position, RecordRef};
 /// Called once with the outcome of an append, from any thread. It must not block.
 pub type Reply = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
 
+/// Called once with the outcomes of [`Log::append_batch`], one for each draft and in their order,
+/// from any thread. It must not block.
+pub type BatchReply = Box<dyn FnOnce(Vec<Result<Position, AppendError>>) + Send>;
+
+/// What became of [`Log::append_at_once`].
+#[derive(Debug)]
+pub enum AtOnce {
+    /// It was appended, or refused.
+    Done(Result<Appended, AppendError>),
+    /// Nothing: this backend has to wait for something. [`Log::append`] takes the draft.
+    MustWait(Draft),
+}
+
 /// What an accepted event got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -90,14 +103,26 @@ pub struct ReadEnd {
 /// - One total order: offsets are dense and ascending across epochs. An event becomes visible (to
 ///   `tail`, `bounds`, `read`) only once it is as durable as configured, and then stays visible
 ///   until it is trimmed. Nothing visible is ever taken back within an epoch.
-/// - `append` may be called from any thread and never blocks; `reply` is called exactly once,
-///   also at close. Events of one caller keep their order.
+/// - `append`, `append_at_once` and `append_batch` may be called from any thread and never block;
+///   `reply` is called exactly once, also at close. Events of one caller keep their order.
+/// - A batch is many appends for the price of few: its events become visible in their order,
+///   perhaps with others between them, perhaps not all at the same moment, and each is stored or
+///   refused on its own. The one reply comes when the last of them is decided.
 /// - `read` and `search` may block on a disk: never call them on a shard. The other calls do not.
 /// - Ids given by publishers need not be unique; the earliest held event with an id counts.
 pub trait Log: Send + Sync {
     /// Lets an event wait for the log. How many may wait is bounded; at the bound the reply is
     /// [`AppendErrorKind::Busy`].
     fn append(&self, draft: Draft, reply: Reply);
+
+    /// As `append`, for a backend that need not wait: no reply has to be made, kept and called.
+    fn append_at_once(&self, draft: Draft) -> AtOnce {
+        AtOnce::MustWait(draft)
+    }
+
+    /// As `append` for each of the drafts; lock, wake-up and tail are paid once for many. An empty
+    /// batch is answered too.
+    fn append_batch(&self, drafts: Vec<Draft>, reply: BatchReply);
 
     /// Names the one tail. Called once, before the first append.
     fn set_tail(&self, tail: Arc<dyn Tail>);

@@ -7,8 +7,8 @@ use crate::hash::hash_id;
 use crate::host::now_ms;
 use crate::lock::lock;
 use crate::{
-    AppendError, AppendErrorKind, Appended, Bounds, Draft, Epoch, Event, Flow, Located, Log,
-    Offset, Position, ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail,
+    AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Draft, Epoch, Event, Flow,
+    Located, Log, Offset, Position, ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail,
 };
 
 /// How much a [`MemoryLog`] keeps. At either bound the oldest events are dropped.
@@ -74,44 +74,89 @@ impl MemoryLog {
     }
 
     fn try_append(&self, draft: Draft) -> Result<Appended, AppendError> {
-        let cost = cost_bytes(&draft);
-        if cost > self.config.bytes_max {
-            let bytes_max = self.config.bytes_max;
-            return Err(AppendError {
-                kind: AppendErrorKind::TooLarge,
-                detail: format!("{cost} bytes, the memory log takes {bytes_max}"),
-            });
-        }
-        let _in_order = lock(&self.order);
+        let cost = self.checked_cost(&draft)?;
+        let in_order = lock(&self.order);
+        let mut trimmed = Vec::new();
         let event = {
             let mut state = lock(&self.state);
             if state.is_closed {
                 return Err(closed());
             }
-            let position = Position {
-                epoch: self.epoch,
-                offset: state.next,
-            };
-            let event = Arc::new(Event {
-                position,
-                time_ms: now_ms(),
-                draft,
-            });
-            state.push(Arc::clone(&event), cost, self.config);
+            let event = self.place(draft, state.next, now_ms());
+            state.push(Arc::clone(&event), cost, self.config, &mut trimmed);
             event
         };
         if let Some(tail) = self.tail.get() {
             tail.committed(std::slice::from_ref(&event));
         }
+        drop(in_order);
         Ok(Appended {
             position: event.position,
             id: event.id().into(),
         })
     }
+
+    fn try_append_all(&self, drafts: Vec<Draft>) -> Vec<Result<Position, AppendError>> {
+        let mut outcomes = Vec::with_capacity(drafts.len());
+        let mut events = Vec::with_capacity(drafts.len());
+        // Freed after the locks: other publishers need not wait for it.
+        let mut trimmed = Vec::new();
+        let in_order = lock(&self.order);
+        {
+            let mut state = lock(&self.state);
+            let time_ms = now_ms();
+            for draft in drafts {
+                if state.is_closed {
+                    outcomes.push(Err(closed()));
+                    continue;
+                }
+                outcomes.push(self.checked_cost(&draft).map(|cost| {
+                    let event = self.place(draft, state.next, time_ms);
+                    state.push(Arc::clone(&event), cost, self.config, &mut trimmed);
+                    let position = event.position;
+                    events.push(event);
+                    position
+                }));
+            }
+        }
+        if let Some(tail) = self.tail.get().filter(|_| !events.is_empty()) {
+            tail.committed(&events);
+        }
+        drop(in_order);
+        outcomes
+    }
+
+    fn checked_cost(&self, draft: &Draft) -> Result<usize, AppendError> {
+        let cost = cost_bytes(draft);
+        let bytes_max = self.config.bytes_max;
+        if cost <= bytes_max {
+            return Ok(cost);
+        }
+        Err(AppendError {
+            kind: AppendErrorKind::TooLarge,
+            detail: format!("{cost} bytes, the memory log takes {bytes_max}"),
+        })
+    }
+
+    fn place(&self, draft: Draft, offset: Offset, time_ms: u64) -> Arc<Event> {
+        let epoch = self.epoch;
+        Arc::new(Event {
+            position: Position { epoch, offset },
+            time_ms,
+            draft,
+        })
+    }
 }
 
 impl State {
-    fn push(&mut self, event: Arc<Event>, cost: usize, config: MemoryConfig) {
+    /// Takes an event in; what it pushes out goes to `trimmed`.
+    fn push(
+        &mut self,
+        event: Arc<Event>,
+        cost: usize,
+        config: MemoryConfig,
+        trimmed: &mut Vec<Arc<Event>>,
+    ) {
         if let Some(id) = &event.draft.id {
             self.own_ids
                 .insert((hash_id(id.as_str()), self.next.as_u64()));
@@ -128,6 +173,7 @@ impl State {
                 self.own_ids
                     .remove(&(hash_id(id.as_str()), oldest.position.offset.as_u64()));
             }
+            trimmed.push(oldest);
         }
     }
 
@@ -166,6 +212,15 @@ impl Log for MemoryLog {
         // Outside every lock, for a reply may append again.
         let outcome = self.try_append(draft);
         reply(outcome);
+    }
+
+    fn append_at_once(&self, draft: Draft) -> AtOnce {
+        AtOnce::Done(self.try_append(draft))
+    }
+
+    fn append_batch(&self, drafts: Vec<Draft>, reply: BatchReply) {
+        let outcomes = self.try_append_all(drafts);
+        reply(outcomes);
     }
 
     fn set_tail(&self, tail: Arc<dyn Tail>) {
