@@ -109,6 +109,20 @@ impl Target {
         out.extend_from_slice(body.as_bytes());
     }
 
+    /// Appends the whole request that publishes `lines`, one event as JSON on each (NDJSON).
+    pub fn push_batch_request(&self, topic: &str, lines: &[u8], out: &mut Vec<u8>) {
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-ndjson\r\n\
+             Content-Length: {}\r\n{}\r\n",
+            self.publish.path_of(topic),
+            self.publish.authority,
+            lines.len(),
+            self.publish_headers,
+        );
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(lines);
+    }
+
     fn body_of(&self, topic: &str, data: &str) -> String {
         match &self.body {
             BodyFormat::Form => format!(
