@@ -18,13 +18,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::admit::{self, ConnectionGate, ConnectionPermit, Rejection};
+use crate::admit::{self, ConnectionGate, LobbyPermit, Rejection};
 use crate::answer::{self, Active, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
 use crate::request::{Door, HEADERS_MAX, PlainSubscribe, parse_subscribe};
 use crate::shard::NewSubscriber;
-use crate::socket::SocketOptions;
+use crate::socket::{Arriving, SocketOptions};
 use crate::subscribe;
 use crate::tls::TlsCell;
 use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
@@ -111,7 +111,7 @@ fn refuse(listener: &Listener, stream: &TcpStream) {
     let _ = stream.try_write(answer.as_bytes());
 }
 
-async fn connection(listener: Listener, stream: TcpStream, permit: ConnectionPermit) {
+async fn connection(listener: Listener, stream: TcpStream, permit: LobbyPermit) {
     let policy = listener.hub.policy.load_full();
     let settings = &policy.settings;
     let options = SocketOptions {
@@ -153,7 +153,7 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 async fn http1(
     listener: &Listener,
     mut transport: Transport,
-    permit: ConnectionPermit,
+    permit: LobbyPermit,
     head_timeout: Duration,
 ) -> Ended {
     let mut bytes = BytesMut::new();
@@ -219,7 +219,7 @@ async fn subscribe_fast(
     listener: &Listener,
     mut transport: Transport,
     request: PlainSubscribe,
-    permit: ConnectionPermit,
+    permit: LobbyPermit,
 ) -> Ended {
     let hub = &listener.hub;
     let admission = match subscribe::admit(hub, &request.headers, &request.query, false).await {
@@ -254,13 +254,14 @@ async fn subscribe_fast(
         }
     };
     hub.hand_over(NewSubscriber {
-        sink,
+        sink: Arriving::Here(sink),
         selection: admission.selection,
         start: admission.start,
         expires_at_ms: admission.expires_at_ms,
         present: admission.present,
-        permit: Some(permit),
-    });
+        permit: Some(permit.leave_lobby()),
+    })
+    .await;
     Ok(())
 }
 

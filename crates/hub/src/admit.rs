@@ -13,7 +13,7 @@ use crate::jwks;
 use crate::keys::KeyRing;
 use crate::origin;
 use crate::policy::Policy;
-use crate::token::Claims;
+use crate::token::{Claims, TokenError};
 
 /// A request that is not served, and what the peer may read about it.
 #[derive(Debug)]
@@ -118,45 +118,83 @@ pub fn no_connection() -> Rejection {
     Rejection::unavailable("the hub has no connection to spare", wait)
 }
 
-/// Counts open connections against their limit.
+/// Counts open connections against their limits.
 #[derive(Debug)]
 pub struct ConnectionGate {
-    open: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     max: usize,
+    lobby_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: AtomicUsize,
+    /// Those that no shard has taken over.
+    lobby: AtomicUsize,
 }
 
 /// One connection's share of the limit, given back on drop: for a subscriber when its stream ends.
 #[derive(Debug)]
-pub struct ConnectionPermit(Arc<AtomicUsize>);
+pub struct ConnectionPermit(Arc<Counts>);
+
+/// The permit of a connection that no shard has taken over.
+#[derive(Debug)]
+pub struct LobbyPermit {
+    connection: ConnectionPermit,
+    _lobby: LobbyShare,
+}
+
+#[derive(Debug)]
+struct LobbyShare(Arc<Counts>);
 
 impl ConnectionGate {
-    /// At most `max` connections.
+    /// At most `max` connections, of which at most `lobby_max` are still in the process's own
+    /// descriptor table.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(max: usize, lobby_max: usize) -> Self {
         Self {
-            open: Arc::default(),
+            counts: Arc::default(),
             max,
+            lobby_max,
         }
     }
 
-    /// A permit, or `None` at the limit.
+    /// A permit, or `None` at a limit.
     #[must_use]
-    pub fn admit(&self) -> Option<ConnectionPermit> {
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let permit = ConnectionPermit(Arc::clone(&self.open));
-        (before < self.max).then_some(permit)
+    pub fn admit(&self) -> Option<LobbyPermit> {
+        let before = self.counts.open.fetch_add(1, Ordering::Relaxed);
+        let in_lobby = self.counts.lobby.fetch_add(1, Ordering::Relaxed);
+        let permit = LobbyPermit {
+            connection: ConnectionPermit(Arc::clone(&self.counts)),
+            _lobby: LobbyShare(Arc::clone(&self.counts)),
+        };
+        (before < self.max && in_lobby < self.lobby_max).then_some(permit)
     }
 
     /// Connections now open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.counts.open.load(Ordering::Relaxed)
+    }
+}
+
+impl LobbyPermit {
+    /// The connection goes on in a shard.
+    #[must_use]
+    pub fn leave_lobby(self) -> ConnectionPermit {
+        self.connection
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LobbyShare {
+    fn drop(&mut self) {
+        self.0.lobby.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -170,7 +208,7 @@ pub async fn publisher(
     headers: &HeaderMap,
     query: &[Pair<'_>],
     now_unix: u64,
-) -> Result<Claims, Rejection> {
+) -> Result<Arc<Claims>, Rejection> {
     let Some(ring) = &policy.publisher else {
         return Err(Rejection::unauthorized(
             "this hub has no publisher key; its operator sets one with --publisher-key",
@@ -184,7 +222,8 @@ pub async fn publisher(
     if credential.place == Place::Cookie {
         check_publish_origin(policy, headers)?;
     }
-    verify(ring, credential.token, now_unix).await
+    let verdict = ring.verify_known(credential.token, now_unix).await;
+    verdict.map_err(|error| token_refused(ring, error))
 }
 
 /// Checks the token of a subscriber; `None` for an anonymous one.
@@ -211,7 +250,12 @@ pub async fn subscriber(
     let found = credentials::find(headers, query, &policy.settings.cookie_name)
         .map_err(|error| Rejection::unauthorized(error.to_string()))?;
     match found {
-        Some(credential) => verify(ring, credential.token, now_unix).await.map(Some),
+        Some(credential) => {
+            let verdict = ring.verify(credential.token, now_unix).await;
+            verdict
+                .map(Some)
+                .map_err(|error| token_refused(ring, error))
+        }
         None if anonymous => Ok(None),
         None => Err(Rejection::unauthorized(NO_TOKEN)),
     }
@@ -242,15 +286,13 @@ pub fn topics<'a>(
 const NO_TOKEN: &str = "no token: send it as \"Authorization: Bearer <token>\", as the query \
                         parameter \"authorization\" or as a cookie";
 
-async fn verify(ring: &KeyRing, token: &str, now_unix: u64) -> Result<Claims, Rejection> {
-    ring.verify(token, now_unix).await.map_err(|error| {
-        tracing::debug!(role = ?ring.role(), detail = %error.detail(), "token refused");
-        if error.is_ours() {
-            // The token may be good: a 401 would make clients give up for ever.
-            return Rejection::unavailable(error.to_string(), KEYS_RETRY_AFTER);
-        }
-        Rejection::unauthorized(error.to_string())
-    })
+fn token_refused(ring: &KeyRing, error: TokenError) -> Rejection {
+    tracing::debug!(role = ?ring.role(), detail = %error.detail(), "token refused");
+    if error.is_ours() {
+        // The token may be good: a 401 would make clients give up for ever.
+        return Rejection::unavailable(error.to_string(), KEYS_RETRY_AFTER);
+    }
+    Rejection::unauthorized(error.to_string())
 }
 
 /// When a key set that could not be fetched is worth another try.

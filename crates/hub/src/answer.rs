@@ -24,7 +24,7 @@ use crate::origin;
 use crate::publish;
 use crate::request::{Door, Route, route};
 use crate::shard::NewSubscriber;
-use crate::socket::{PipeBody, Sink, pipe};
+use crate::socket::{Arriving, PipeBody, Sink, pipe};
 use crate::subscribe::{self, Admission, STREAM_HEADERS};
 use crate::subscriptions;
 use crate::transport::Stage;
@@ -356,13 +356,14 @@ async fn subscribe_in_hyper(
         active: None,
     };
     hub.hand_over(NewSubscriber {
-        sink: Sink::Pipe(sink),
+        sink: Arriving::Here(Sink::Pipe(sink)),
         selection: admission.selection,
         start: admission.start,
         expires_at_ms: admission.expires_at_ms,
         present: admission.present,
         permit: None,
-    });
+    })
+    .await;
     Ok(answer)
 }
 

@@ -42,6 +42,17 @@ pub enum SyncMode {
     Off,
 }
 
+/// Whose descriptor table streams are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DescriptorTables {
+    /// Each shard its own where one table does not hold `max_connections`.
+    Auto,
+    /// The process's one table.
+    Shared,
+    /// Each shard its own.
+    Own,
+}
+
 /// How log lines on stderr look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -145,8 +156,10 @@ pub struct Settings {
     pub max_body: usize,
     /// Most open connections; zero = as many as the descriptor limit allows.
     pub max_connections: usize,
-    /// Number of shards (threads); zero = one per core.
+    /// Number of shards (threads); zero = one per core, or as many as `descriptor_tables` needs.
     pub shards: usize,
+    /// Whether shards have descriptor tables of their own.
+    pub descriptor_tables: DescriptorTables,
 
     /// Time over which streams are closed after SIGTERM; zero = at once.
     pub drain_window: Duration,

@@ -1,13 +1,12 @@
 //! The orderly end: not ready, no new streams, streams closed at a steady rate, publishes answered.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::hub::Hub;
-use crate::shard::Command;
+use crate::shard::{Command, ShardThread};
 
 /// How long requests that are still being served may take once all streams are closed.
 const REQUESTS_GRACE: Duration = Duration::from_secs(3);
@@ -15,13 +14,13 @@ const REQUESTS_GRACE: Duration = Duration::from_secs(3);
 /// Ends all streams over the drain window, then the listeners and what they still serve.
 ///
 /// Publishes are taken until the end: they are in the log, and their subscribers come back.
-pub(crate) async fn drain(hub: &Arc<Hub>, shards: Vec<JoinHandle<()>>, stop: &watch::Sender<bool>) {
+pub(crate) async fn drain(hub: &Arc<Hub>, shards: Vec<ShardThread>, stop: &watch::Sender<bool>) {
     hub.begin_drain();
     let window = hub.policy.load().settings.drain_window;
     tracing::info!(?window, connections = hub.connections(), "draining");
     for shard in &hub.shards {
         // A shard that has ended has nothing to drain.
-        let _ = shard.send(Command::Drain(window));
+        let _ = shard.inbox.send(Command::Drain(window));
     }
     let ended = tokio::task::spawn_blocking(move || {
         for shard in shards {

@@ -1,5 +1,6 @@
 //! The parts of a running hub, as requests see them.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -11,11 +12,13 @@ use crate::clock::Clock;
 use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::Frame;
+use crate::limits::Plan;
 use crate::metrics::{Metrics, Readings};
 use crate::policy::PolicyCell;
 use crate::presence::Presence;
 use crate::replay::Replayer;
-use crate::shard::{Command, Inbox, NewSubscriber};
+use crate::shard::{Command, Inbox, NewSubscriber, Seat};
+use crate::socket::{Arriving, table};
 use crate::window::Window;
 
 /// Connections of the admin listener: a few probes, scrapers and pages.
@@ -31,7 +34,9 @@ pub struct Hub {
     /// The newest events.
     pub window: Arc<Window>,
     /// The ways into the shards.
-    pub shards: Vec<Arc<Inbox>>,
+    pub(crate) shards: Vec<ShardDoor>,
+    /// Most streams of one shard.
+    shard_streams_max: usize,
     /// The settings now.
     pub policy: Arc<PolicyCell>,
     /// What is counted.
@@ -55,13 +60,44 @@ pub struct Hub {
 pub(crate) struct Parts {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) window: Arc<Window>,
-    pub(crate) shards: Vec<Arc<Inbox>>,
+    pub(crate) shards: Vec<ShardDoor>,
     pub(crate) policy: Arc<PolicyCell>,
     pub(crate) metrics: Metrics,
     pub(crate) presence: Arc<Presence>,
     pub(crate) clock: Clock,
     pub(crate) replayer: Arc<Replayer>,
-    pub(crate) connections_max: usize,
+    pub(crate) plan: Plan,
+}
+
+/// The way into one shard.
+#[derive(Debug)]
+pub(crate) struct ShardDoor {
+    pub(crate) inbox: Arc<Inbox>,
+    /// Present when the shard has a descriptor table of its own.
+    pub(crate) sender: Option<Arc<table::Sender>>,
+}
+
+impl ShardDoor {
+    pub(crate) fn of(seat: &Seat) -> Self {
+        Self {
+            inbox: Arc::clone(&seat.inbox),
+            sender: seat.sender.clone(),
+        }
+    }
+}
+
+/// Sends a sink's socket into a shard's own table; one without a socket needs none.
+async fn send(sender: &table::Sender, arriving: Arriving) -> std::io::Result<Arriving> {
+    let Arriving::Here(sink) = arriving else {
+        return Ok(arriving);
+    };
+    match sink.into_socket() {
+        Ok((socket, wrapping)) => {
+            let ticket = sender.send(socket.as_fd()).await?;
+            Ok(Arriving::Sent(ticket, wrapping))
+        }
+        Err(sink) => Ok(Arriving::Here(sink)),
+    }
 }
 
 impl Hub {
@@ -76,27 +112,60 @@ impl Hub {
             clock: parts.clock,
             replayer: parts.replayer,
             lookups: Semaphore::new(LOOKUPS_MAX),
-            gate: ConnectionGate::new(parts.connections_max),
-            admin_gate: ConnectionGate::new(ADMIN_CONNECTIONS_MAX),
+            shard_streams_max: parts.plan.shard_streams_max,
+            gate: ConnectionGate::new(parts.plan.connections_max, parts.plan.lobby_max),
+            admin_gate: ConnectionGate::new(ADMIN_CONNECTIONS_MAX, ADMIN_CONNECTIONS_MAX),
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         }
     }
 
-    /// Hands an admitted subscriber to a shard, each in turn. If the shard has ended meanwhile (the
-    /// drain was quicker than the admission), the stream ends at once.
-    pub fn hand_over(&self, subscriber: NewSubscriber) {
-        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        let refused = self.shards[turn].send(Command::Subscribe(Box::new(subscriber)));
+    /// Hands an admitted subscriber to a shard, each in turn, passing over full ones. If the shard
+    /// has ended meanwhile (the drain was quicker than the admission), the stream ends at once.
+    pub async fn hand_over(&self, mut subscriber: NewSubscriber) {
+        let Some(shard) = self.next_shard() else {
+            // Connections are admitted only as far as the shards have places.
+            tracing::error!("no shard has a place for a subscriber");
+            return self.end(subscriber);
+        };
+        if let Some(sender) = &shard.sender {
+            subscriber.sink = match send(sender, subscriber.sink).await {
+                Ok(sink) => sink,
+                Err(error) => {
+                    tracing::error!(%error, "a subscriber's socket could not be handed over");
+                    shard.inbox.release();
+                    if let Some(present) = &subscriber.present {
+                        self.presence.leave(present);
+                    }
+                    return;
+                }
+            };
+        }
+        let refused = shard.inbox.send(Command::Subscribe(Box::new(subscriber)));
         if let Err(Command::Subscribe(subscriber)) = refused {
-            if let Some(present) = &subscriber.present {
-                self.presence.leave(present);
-            }
-            let retry = self.policy.load().settings.retry;
-            let words = dialect::retry_line(retry).map(|line| Frame::of_text(&line));
-            subscriber
-                .sink
-                .close(CloseReason::Drain, words.as_ref(), true);
+            shard.inbox.release();
+            self.end(*subscriber);
+        }
+    }
+
+    fn next_shard(&self) -> Option<&ShardDoor> {
+        let count = self.shards.len();
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        let in_turn = (0..count).map(|further| &self.shards[(turn + further) % count]);
+        in_turn
+            .into_iter()
+            .find(|shard| shard.inbox.claim(self.shard_streams_max))
+    }
+
+    fn end(&self, subscriber: NewSubscriber) {
+        if let Some(present) = &subscriber.present {
+            self.presence.leave(present);
+        }
+        let retry = self.policy.load().settings.retry;
+        let words = dialect::retry_line(retry).map(|line| Frame::of_text(&line));
+        // A socket that was sent ends with the shard that it was sent to.
+        if let Arriving::Here(sink) = subscriber.sink {
+            sink.close(CloseReason::Drain, words.as_ref(), true);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::config::{DescriptorTables, Settings};
 use crate::hub::ADMIN_CONNECTIONS_MAX;
 
 /// Descriptors kept for everything that is no public connection: the log's open segments and their
@@ -33,36 +34,126 @@ pub fn raise_descriptors() -> usize {
     })
 }
 
-/// Connections the hub takes: what is configured, but never more than there are descriptors.
-#[must_use]
-pub fn connections(configured: usize, descriptors: usize) -> usize {
-    // With few descriptors the log opens its segments anew more often; there is still a hub.
-    let reserved = DESCRIPTORS_RESERVED.min(descriptors / 2);
-    let possible = (descriptors - reserved).max(1);
-    if configured == 0 {
+/// How connections are spread over shards and descriptor tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Threads that own streams.
+    pub shards: usize,
+    /// Whether each of them has a descriptor table of its own.
+    pub own_tables: bool,
+    /// Most connections in all.
+    pub connections_max: usize,
+    /// Most connections that no shard has taken over.
+    pub lobby_max: usize,
+    /// Most streams of one shard.
+    pub shard_streams_max: usize,
+}
+
+/// Descriptors that a shard's table holds beside its streams: a poll, a wake-up and two ends of a
+/// socket of each shard, and the runtime's.
+const fn inherited(shards: usize) -> usize {
+    32 + 4 * shards
+}
+
+impl Plan {
+    /// What is configured, as far as `descriptors` (of one table) allow. More connections than one
+    /// table holds get shards with tables of their own, as many as are needed.
+    #[must_use]
+    pub fn new(settings: &Settings, cores: usize, descriptors: usize) -> Self {
+        // With few descriptors the log opens its segments anew more often; there is still a hub.
+        let reserved = DESCRIPTORS_RESERVED.min(descriptors / 2);
+        let lobby_max = (descriptors - reserved).max(1);
+        let wanted = settings.max_connections;
+        let own_tables = match settings.descriptor_tables {
+            DescriptorTables::Auto => wanted > lobby_max,
+            DescriptorTables::Shared => false,
+            DescriptorTables::Own => true,
+        };
+        let given = if settings.shards == 0 {
+            cores
+        } else {
+            settings.shards
+        };
+        if !own_tables {
+            return Self {
+                shards: given,
+                own_tables,
+                connections_max: at_most(wanted, lobby_max),
+                lobby_max,
+                shard_streams_max: usize::MAX,
+            };
+        }
+        let place_count = |shards| descriptors.saturating_sub(inherited(shards)).max(1);
+        let mut shards = given;
+        if settings.shards == 0 {
+            // Each shard more takes a few places of every table.
+            while shards < SHARDS_MAX && shards * place_count(shards) < wanted {
+                shards += 1;
+            }
+        }
+        Self {
+            shards,
+            own_tables,
+            connections_max: at_most(wanted, shards * place_count(shards)),
+            lobby_max,
+            shard_streams_max: place_count(shards),
+        }
+    }
+}
+
+/// The most shards there may be.
+pub const SHARDS_MAX: usize = 1024;
+
+fn at_most(wanted: usize, possible: usize) -> usize {
+    if wanted == 0 {
         return possible;
     }
-    if configured > possible {
+    if wanted > possible {
         tracing::warn!(
-            configured,
+            wanted,
             possible,
             "--max-connections is more than the descriptor limit allows"
         );
     }
-    configured.min(possible)
+    wanted.min(possible)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn plan(wanted: usize, tables: DescriptorTables, descriptors: usize) -> Plan {
+        let settings = Settings {
+            max_connections: wanted,
+            descriptor_tables: tables,
+            ..Settings::default()
+        };
+        Plan::new(&settings, 2, descriptors)
+    }
+
     #[test]
     fn connections_leave_descriptors_for_the_rest() {
-        assert_eq!(connections(0, 20_000), 20_000 - DESCRIPTORS_RESERVED);
-        assert_eq!(connections(100, 20_000), 100);
-        assert_eq!(connections(100_000, 1024), 1024 - DESCRIPTORS_RESERVED);
+        let max = |wanted, descriptors| {
+            plan(wanted, DescriptorTables::Shared, descriptors).connections_max
+        };
+        assert_eq!(max(0, 20_000), 20_000 - DESCRIPTORS_RESERVED);
+        assert_eq!(max(100, 20_000), 100);
+        assert_eq!(max(100_000, 1024), 1024 - DESCRIPTORS_RESERVED);
         // Half at least, however few there are.
-        assert_eq!(connections(0, 256), 128);
-        assert_eq!(connections(0, 0), 1);
+        assert_eq!(max(0, 256), 128);
+        assert_eq!(max(0, 0), 1);
+    }
+
+    #[test]
+    fn more_than_a_table_holds_makes_tables() {
+        let plan_of = |wanted| plan(wanted, DescriptorTables::Auto, 20_000);
+        assert_eq!(plan_of(0).shards, 2);
+        assert!(!plan_of(19_000).own_tables);
+        let million = plan_of(1_000_000);
+        assert!(million.own_tables);
+        assert_eq!(million.connections_max, 1_000_000);
+        assert_eq!(million.shards, 51);
+        assert!(million.shards * million.shard_streams_max >= 1_000_000);
+        assert_eq!(plan(0, DescriptorTables::Own, 1000).shards, 2);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gush_log::Log;
@@ -18,15 +17,15 @@ use crate::config::{ConfigError, Loaded, Settings, reload_changes};
 use crate::dev::{self, DevInfo};
 use crate::drain;
 use crate::error::ServeError;
-use crate::hub::{Hub, Parts};
-use crate::limits;
+use crate::hub::{Hub, Parts, ShardDoor};
+use crate::limits::{self, Plan};
 use crate::metrics::Metrics;
 use crate::options::OPTIONS;
 use crate::policy::{Policy, PolicyCell};
 use crate::presence::Presence;
 use crate::replay::Replayer;
 use crate::request::Door;
-use crate::shard::{Seat, Shard, Shared};
+use crate::shard::{Seat, Shard, ShardThread, Shared, Table};
 use crate::store;
 use crate::tls::TlsCell;
 use crate::window::Window;
@@ -78,9 +77,15 @@ pub fn serve(
     let descriptors = limits::raise_descriptors();
     let policy = Policy::new(settings)?;
     let runtime = runtime()?;
+    let plan = Plan::new(&policy.settings, limits::cores(), descriptors);
+    // Before anything is open that a shard's own descriptor table should not hold a copy of.
+    let seats = {
+        let _inside = runtime.enter();
+        seats(&plan)?
+    };
     let log = store::open(&policy.settings)?;
     tracing::info!(log = %log.describe(), "log open");
-    let running = Running::start(log, policy, clock, descriptors)?;
+    let running = Running::start(log, policy, clock, (plan, seats))?;
     let result = runtime.block_on(running.run(reload, dev, ready));
     let closed = running.hub.log.close();
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -104,10 +109,36 @@ fn runtime() -> Result<Runtime, ServeError> {
         .map_err(|error| ServeError::new(format!("the runtime could not start: {error}")))
 }
 
+fn seats(plan: &Plan) -> Result<Vec<Seat>, ServeError> {
+    let whose = if plan.own_tables {
+        tracing::info!(
+            shards = plan.shards,
+            streams = plan.shard_streams_max,
+            "each shard has a descriptor table of its own"
+        );
+        Table::Own
+    } else {
+        Table::Shared
+    };
+    (0..plan.shards)
+        .map(|number| Seat::new(number, whose))
+        .collect::<Result<_, _>>()
+        .map_err(|error| {
+            ServeError::new(if plan.own_tables {
+                format!(
+                    "a shard could not get a descriptor table of its own: {error}; raise the \
+                     descriptor limit and set --descriptor-tables shared, or allow unshare(2)"
+                )
+            } else {
+                format!("a shard could not start: {error}")
+            })
+        })
+}
+
 /// A hub and the threads behind it.
 struct Running {
     hub: Arc<Hub>,
-    shards: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    shards: std::sync::Mutex<Vec<ShardThread>>,
 }
 
 impl Running {
@@ -115,33 +146,24 @@ impl Running {
         log: Arc<dyn Log>,
         policy: Policy,
         clock: Clock,
-        descriptors: usize,
+        (plan, seats): (Plan, Vec<Seat>),
     ) -> Result<Self, ServeError> {
-        let failed =
-            |error: std::io::Error| ServeError::new(format!("a shard could not start: {error}"));
         let settings = &policy.settings;
-        let count = if settings.shards == 0 {
-            limits::cores()
-        } else {
-            settings.shards
-        };
-        let connections_max = limits::connections(settings.max_connections, descriptors);
-        let seats: Vec<Seat> = (0..count)
-            .map(|_| Seat::new())
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        let inboxes: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.inbox)).collect();
+        let doors: Vec<_> = seats.iter().map(ShardDoor::of).collect();
+        let inboxes = doors.iter().map(|door| Arc::clone(&door.inbox)).collect();
         let window = Arc::new(Window::new(
             log.bounds().next,
             settings.window_bytes,
             settings.window_events,
-            inboxes.clone(),
+            inboxes,
         ));
         log.set_tail(Arc::clone(&window) as Arc<dyn gush_log::Tail>);
-        let replayer = Arc::new(Replayer::start(&log).map_err(failed)?);
+        let replayer = Replayer::start(&log)
+            .map_err(|error| ServeError::new(format!("the log's readers: {error}")))?;
+        let replayer = Arc::new(replayer);
         let policy = Arc::new(PolicyCell::new(policy));
         let presence = Arc::new(Presence::new(Arc::clone(&log)));
-        let metrics = Metrics::new(count);
+        let metrics = Metrics::new(plan.shards);
         let shared = Arc::new(Shared {
             window: Arc::clone(&window),
             replayer: Arc::clone(&replayer),
@@ -149,21 +171,20 @@ impl Running {
             presence: Arc::clone(&presence),
             clock: clock.clone(),
         });
-        let mut shards = Vec::with_capacity(count);
-        for (number, (seat, counters)) in seats.into_iter().zip(&metrics.shards).enumerate() {
-            let thread = Shard::start(number, seat, Arc::clone(&shared), Arc::clone(counters));
-            shards.push(thread.map_err(failed)?);
-        }
+        let started = seats.into_iter().zip(&metrics.shards);
+        let shards = started
+            .map(|(seat, counters)| Shard::start(seat, Arc::clone(&shared), Arc::clone(counters)))
+            .collect();
         let parts = Parts {
             log,
             window,
-            shards: inboxes,
+            shards: doors,
             policy,
             metrics,
             presence,
             clock,
             replayer,
-            connections_max,
+            plan,
         };
         Ok(Self {
             hub: Arc::new(Hub::new(parts)),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::check::check;
 use super::error::{ConfigError, Origin, Problem};
-use super::{LogFormat, LogLevel, LogSpec, OPTIONS, Settings, SyncMode, file};
+use super::{DescriptorTables, LogFormat, LogLevel, LogSpec, OPTIONS, Settings, SyncMode, file};
 use crate::options::{Group, OptionSpec};
 
 /// Looks an environment variable up by its name.
@@ -287,6 +287,7 @@ fn blank() -> Settings {
         max_body: 0,
         max_connections: 0,
         shards: 0,
+        descriptor_tables: DescriptorTables::Auto,
         drain_window: Duration::ZERO,
         log_format: LogFormat::Text,
         log_level: LogLevel::Info,

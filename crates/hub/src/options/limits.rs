@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::{Form, Group, OptionSpec, Value, Zero};
+use crate::config::DescriptorTables;
+use crate::limits::SHARDS_MAX;
 
 const ROW: OptionSpec = OptionSpec {
     group: Group::Limits,
@@ -66,8 +68,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
         default: "0",
         help: "Most connections open at a time; more get 503",
         why: "One connection is one descriptor. The hub raises its soft limit to the hard one at \
-              start and keeps some for files; raise the hard limit (`ulimit -Hn`, LimitNOFILE) \
-              for more.",
+              start and keeps some for files. For more than one table holds, raise the hard limit \
+              (`ulimit -Hn`, LimitNOFILE), or see `descriptor_tables`.",
         set: |s, v| s.max_connections = v.size(),
         get: |s| Value::from_size(s.max_connections),
         ..ROW
@@ -76,7 +78,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
         key: "shards",
         form: Form::Count {
             min: 1,
-            max: 1024,
+            max: SHARDS_MAX as u64,
             zero: Some(Zero {
                 word: "0",
                 means: "one per core",
@@ -84,9 +86,36 @@ pub(super) const ROWS: &[OptionSpec] = &[
         },
         default: "0",
         help: "Number of threads that own subscribers",
-        why: "One per core keeps all cores busy when an event goes to everybody. More is no help.",
+        why: "One per core keeps all cores busy when an event goes to everybody. More are no help, \
+              but where `descriptor_tables` needs them they are made.",
         set: |s, v| s.shards = v.size(),
         get: |s| Value::from_size(s.shards),
+        ..ROW
+    },
+    OptionSpec {
+        key: "descriptor_tables",
+        form: Form::Choice(&["auto", "shared", "own"]),
+        default: "auto",
+        help: "Whose descriptor table streams are in: auto, shared or own",
+        why: "The descriptor limit counts per table, and a thread can have one of its own. `auto` \
+              gives each shard its own, and makes as many shards as are needed, when \
+              `max_connections` is more than one table holds. Own tables cost some 5 µs at each \
+              connect and nothing afterwards.",
+        set: |s, v| {
+            s.descriptor_tables = match v.text().as_str() {
+                "shared" => DescriptorTables::Shared,
+                "own" => DescriptorTables::Own,
+                _ => DescriptorTables::Auto,
+            };
+        },
+        get: |s| {
+            let word = match s.descriptor_tables {
+                DescriptorTables::Auto => "auto",
+                DescriptorTables::Shared => "shared",
+                DescriptorTables::Own => "own",
+            };
+            Value::Text(word.into())
+        },
         ..ROW
     },
 ];

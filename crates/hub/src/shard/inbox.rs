@@ -1,6 +1,6 @@
 //! What reaches a shard from other threads.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::admit::ConnectionPermit;
 use crate::presence::Present;
 use crate::replay::Chunk;
 use crate::selection::Selection;
-use crate::socket::Sink;
+use crate::socket::Arriving;
 use gush_log::Offset;
 
 /// Names one subscriber of a shard for as long as it is there: places are used again, so the
@@ -25,7 +25,7 @@ pub struct SubscriberKey {
 #[derive(Debug)]
 pub struct NewSubscriber {
     /// Where its bytes go.
-    pub sink: Sink,
+    pub sink: Arriving,
     /// What it wants and may read.
     pub selection: Arc<Selection>,
     /// The first offset it has not had.
@@ -63,6 +63,8 @@ pub struct Inbox {
     commands: Mutex<Option<Vec<Command>>>,
     waker: mio::Waker,
     awake: AtomicBool,
+    /// Subscribers in the shard and on their way to it.
+    streams: AtomicUsize,
 }
 
 impl Inbox {
@@ -71,6 +73,7 @@ impl Inbox {
             commands: Mutex::new(Some(Vec::new())),
             waker,
             awake: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
         }
     }
 
@@ -86,6 +89,19 @@ impl Inbox {
         }
         self.wake();
         Ok(())
+    }
+
+    /// Claims a stream's place, if fewer than `max` are taken.
+    pub(crate) fn claim(&self, max: usize) -> bool {
+        let claim = |streams| (streams < max).then_some(streams + 1);
+        self.streams
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim)
+            .is_ok()
+    }
+
+    /// Gives a stream's place back.
+    pub(crate) fn release(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Wakes the shard so that it looks for new events: one system call, none if it is awake.

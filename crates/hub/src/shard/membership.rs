@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::sync::Arc;
 
 use mio::Token;
@@ -14,7 +15,7 @@ use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::matcher_table::MatcherId;
 use crate::selection::Selection;
-use crate::socket::reason_of;
+use crate::socket::{Arriving, Sink, reason_of};
 
 /// The different selections of a shard's subscribers, counted by use: thousands of streams of one
 /// page ask for the same.
@@ -56,26 +57,38 @@ impl Selections {
 impl Shard {
     /// Gives a new subscriber its place. It starts behind, at its cursor, and catches up from
     /// there: nothing can fall between its admission and now.
-    pub(super) fn take_in(&mut self, mut new: NewSubscriber) {
-        let now = self.shared.clock.tick();
+    pub(super) fn take_in(&mut self, new: NewSubscriber) {
+        let now = self.now;
+        let sink = match self.arrive(new.sink) {
+            Ok(sink) => sink,
+            Err(error) => {
+                tracing::error!(%error, "a subscriber's socket did not arrive");
+                self.inbox.release();
+                if let Some(present) = &new.present {
+                    self.shared.presence.leave(present);
+                }
+                return;
+            }
+        };
+        let mut sink = sink;
         let key = self.subscribers.next_key();
         let token = Token(key.index as usize);
-        self.metrics.opened(new.sink.kind());
-        if let Err(error) = new.sink.register(self.poll.registry(), token) {
+        self.metrics.opened(sink.kind());
+        if let Err(error) = sink.register(self.poll.registry(), token) {
             tracing::error!(%error, "a subscriber's socket could not be watched");
-            self.metrics
-                .closed(new.sink.kind(), CloseReason::InternalError);
+            self.metrics.closed(sink.kind(), CloseReason::InternalError);
+            self.inbox.release();
             if let Some(present) = &new.present {
                 self.shared.presence.leave(present);
             }
-            new.sink.close(CloseReason::InternalError, None, false);
+            sink.close(CloseReason::InternalError, None, false);
             return;
         }
-        introduce(&new.sink, &self.inbox, key);
+        introduce(&sink, &self.inbox, key);
         let selection = self.selections.intern(new.selection);
         let policy = self.shared.policy.load();
         let subscriber = Subscriber {
-            sink: new.sink,
+            sink,
             memberships: self.join_lists(&selection, key.index),
             selection,
             cursor: new.start,
@@ -106,6 +119,19 @@ impl Shard {
         self.metrics.behind.add(1);
         self.set_timer(key.index, now);
         self.ready.push_back(key);
+    }
+
+    /// A sink that this thread can use.
+    fn arrive(&mut self, arriving: Arriving) -> io::Result<Sink> {
+        match (arriving, &mut self.receiver) {
+            (Arriving::Here(sink), _) => Ok(sink),
+            (Arriving::Sent(ticket, wrapping), Some(receiver)) => {
+                Ok(Sink::around(receiver.take(ticket)?, wrapping))
+            }
+            (Arriving::Sent(..), None) => {
+                unreachable!("sockets are sent to shards with a table of their own only")
+            }
+        }
     }
 
     fn join_lists(&mut self, selection: &Selection, index: u32) -> Memberships {
@@ -179,6 +205,7 @@ impl Shard {
         let Some(subscriber) = self.subscribers.remove(index) else {
             return;
         };
+        self.inbox.release();
         self.wheel.clear(index);
         self.leave_lists(subscriber.memberships.as_slice());
         self.selections.release(&subscriber.selection);

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::metrics::ShardMetrics;
 use crate::policy::PolicyCell;
 use crate::presence::Presence;
 use crate::replay::Replayer;
-use crate::socket::{Heard, Sink, reason_of};
+use crate::socket::{Heard, Sink, reason_of, table};
 use crate::window::{Entry, Window};
 
 // What reaches a shard from other threads.
@@ -82,20 +83,71 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
 }
 
-/// A poll and the inbox that wakes it: made before the window, which must know all inboxes.
+/// Whose descriptor table a shard's sockets are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// The process's.
+    Shared,
+    /// One of the shard's own.
+    Own,
+}
+
+/// A shard's thread. What it ends with is dropped by whoever joins it.
+pub(crate) type ShardThread = JoinHandle<Option<Arc<Shared>>>;
+
+/// A shard's thread, waiting for its shard, and the ways to it: made before the window, which must
+/// know all inboxes, and before anything is open that a table's copy should not hold.
 #[derive(Debug)]
 pub(crate) struct Seat {
     poll: Poll,
     pub(crate) inbox: Arc<Inbox>,
+    /// Into the shard's own table, if it has one.
+    pub(crate) sender: Option<Arc<table::Sender>>,
+    receiver: Option<table::Receiver>,
+    start: SyncSender<Shard>,
+    thread: ShardThread,
 }
 
 impl Seat {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Has to be called inside the runtime for a table of its own.
+    pub(crate) fn new(number: usize, whose: Table) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
+        let (sender, receiver) = match whose {
+            Table::Shared => (None, None),
+            Table::Own => {
+                let (sender, receiver) = table::pair()?;
+                (Some(Arc::new(sender)), Some(receiver))
+            }
+        };
+        let (start, started) = mpsc::sync_channel::<Shard>(1);
+        let (report, reported) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{number}"))
+            .spawn(move || {
+                let left = match whose {
+                    Table::Shared => Ok(()),
+                    Table::Own => table::leave_shared_table(),
+                };
+                let _ = report.send(left);
+                let shard = started.recv().ok()?;
+                let guard = AbortOnPanic;
+                let common = Arc::clone(&shard.shared);
+                shard.run();
+                std::mem::forget(guard);
+                // Dropped by whoever joins: what it holds may own descriptors of the process.
+                Some(common)
+            })?;
+        reported
+            .recv()
+            .map_err(|_| io::Error::other("the shard's thread has ended"))??;
         Ok(Self {
             poll,
             inbox: Arc::new(Inbox::new(waker)),
+            sender,
+            receiver,
+            start,
+            thread,
         })
     }
 }
@@ -144,6 +196,8 @@ struct DrainPlan {
 /// The state of one shard thread.
 pub(crate) struct Shard {
     poll: Poll,
+    /// Where sockets come in, if the shard has a descriptor table of its own.
+    receiver: Option<table::Receiver>,
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     metrics: Arc<ShardMetrics>,
@@ -178,16 +232,17 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Starts a shard thread; it ends after a [`Command::Drain`] once its last stream is closed.
+    /// Starts a shard on its thread; it ends after a [`Command::Drain`] once its last stream is
+    /// closed.
     pub(crate) fn start(
-        number: usize,
         seat: Seat,
         shared: Arc<Shared>,
         metrics: Arc<ShardMetrics>,
-    ) -> io::Result<JoinHandle<()>> {
+    ) -> ShardThread {
         let now = shared.clock.tick();
-        let owned = Self {
+        let state = Self {
             poll: seat.poll,
+            receiver: seat.receiver,
             inbox: seat.inbox,
             head: shared.window.next(),
             shared,
@@ -212,13 +267,9 @@ impl Shard {
             commands: Vec::new(),
             spare_matched: Vec::new(),
         };
-        std::thread::Builder::new()
-            .name(format!("shard-{number}"))
-            .spawn(move || {
-                let guard = AbortOnPanic;
-                owned.run();
-                std::mem::forget(guard);
-            })
+        // The thread waits for nothing else.
+        let _ = seat.start.send(state);
+        seat.thread
     }
 
     fn run(mut self) {

@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gush_log::{
-    AppendError, Bounds, Draft, Flow, Located, Log, MemoryConfig, MemoryLog, Offset, ReadEnd,
-    ReadError, ReadLimit, RecordRef, Reply, Tail,
+    AppendError, BatchReply, Bounds, Draft, Flow, Located, Log, MemoryConfig, MemoryLog, Offset,
+    ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail,
 };
 use socket2::SockRef;
 
-use super::{Command, Inbox, NewSubscriber, Seat, Shard, Shared};
+use super::{Command, Inbox, NewSubscriber, Seat, Shard, ShardThread, Shared, Table};
 use crate::clock::Clock;
 use crate::close::CloseReason;
 use crate::config::Settings;
@@ -23,7 +22,7 @@ use crate::policy::{Policy, PolicyCell};
 use crate::presence::Presence;
 use crate::replay::Replayer;
 use crate::selection::Selection;
-use crate::socket::{Sink, TcpSink};
+use crate::socket::{Arriving, Sink, TcpSink};
 use crate::topic::Matcher;
 use crate::window::Window;
 
@@ -38,7 +37,7 @@ struct Rig {
     inbox: Arc<Inbox>,
     metrics: Metrics,
     replayer: Arc<Replayer>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<ShardThread>,
 }
 
 struct Sizes {
@@ -68,7 +67,7 @@ impl Rig {
     fn over(log: Arc<dyn Log>, sizes: &Sizes, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::default();
         change(&mut settings);
-        let seat = Seat::new().expect("a poll");
+        let seat = Seat::new(0, Table::Shared).expect("a poll");
         let inbox = Arc::clone(&seat.inbox);
         let next = log.bounds().next;
         let window = Window::new(next, 1 << 30, sizes.window_events, vec![Arc::clone(&inbox)]);
@@ -87,7 +86,7 @@ impl Rig {
             clock: clock.clone(),
         };
         let counters = Arc::clone(&metrics.shards[0]);
-        let thread = Shard::start(0, seat, Arc::new(shared), counters).expect("a thread");
+        let thread = Shard::start(seat, Arc::new(shared), counters);
         Self {
             log,
             clock,
@@ -162,8 +161,9 @@ impl Rig {
             None,
         );
         change(&mut parts);
+        assert!(self.inbox.claim(usize::MAX));
         let sent = self.inbox.send(Command::Subscribe(Box::new(NewSubscriber {
-            sink: Sink::Tcp(TcpSink::new(ours, Framing::Chunked)),
+            sink: Arriving::Here(Sink::Tcp(TcpSink::new(ours, Framing::Chunked))),
             selection: Arc::new(parts.0),
             start,
             expires_at_ms: parts.1,
@@ -674,6 +674,10 @@ impl Gated {
 impl Log for Gated {
     fn append(&self, draft: Draft, reply: Reply) {
         self.inner.append(draft, reply);
+    }
+
+    fn append_batch(&self, drafts: Vec<Draft>, reply: BatchReply) {
+        self.inner.append_batch(drafts, reply);
     }
 
     fn set_tail(&self, tail: Arc<dyn Tail>) {

@@ -2,7 +2,11 @@
 
 use std::io::{self, IoSlice};
 
+use std::os::fd::OwnedFd;
+
 use mio::Token;
+use mio::net::TcpStream;
+use rustls::ServerConnection;
 
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
@@ -16,7 +20,11 @@ mod tls;
 // A body that hyper sends: HTTP/2 streams, and subscribes that reached hyper's connection.
 mod pipe;
 
+// Descriptor tables of their own for shards.
+pub(crate) mod table;
+
 pub use pipe::{PIPE_BYTES_MAX, PipeBody, PipeSink, pipe};
+pub use table::Ticket;
 pub use tcp::{SocketOptions, TcpSink};
 pub use tls::TlsSink;
 
@@ -36,6 +44,56 @@ pub enum Sink {
     Tls(Box<TlsSink>),
     /// A stream inside hyper.
     Pipe(PipeSink),
+}
+
+/// A sink on its way into a shard.
+#[derive(Debug)]
+pub enum Arriving {
+    /// Usable as it is.
+    Here(Sink),
+    /// Its socket has been sent into the shard's own descriptor table.
+    Sent(Ticket, Wrapping),
+}
+
+/// What is around a socket.
+#[derive(Debug)]
+pub enum Wrapping {
+    /// Nothing.
+    Plain(Framing),
+    /// TLS.
+    Tls(Box<ServerConnection>, Framing),
+}
+
+impl Sink {
+    /// The socket and what is around it; a pipe has none and comes back.
+    ///
+    /// # Errors
+    ///
+    /// The sink itself.
+    pub fn into_socket(self) -> Result<(TcpStream, Wrapping), Self> {
+        match self {
+            Self::Tcp(sink) => {
+                let (stream, framing) = sink.into_parts();
+                Ok((stream, Wrapping::Plain(framing)))
+            }
+            Self::Tls(sink) => {
+                let (stream, connection, framing) = sink.into_parts();
+                Ok((stream, Wrapping::Tls(Box::new(connection), framing)))
+            }
+            Self::Pipe(sink) => Err(Self::Pipe(sink)),
+        }
+    }
+
+    /// A sink around a socket.
+    #[must_use]
+    pub fn around(socket: OwnedFd, wrapping: Wrapping) -> Self {
+        match wrapping {
+            Wrapping::Plain(framing) => Self::Tcp(TcpSink::new(socket.into(), framing)),
+            Wrapping::Tls(connection, framing) => {
+                Self::Tls(Box::new(TlsSink::new(socket.into(), *connection, framing)))
+            }
+        }
+    }
 }
 
 /// What reading from a subscriber, who has nothing more to say, brought.

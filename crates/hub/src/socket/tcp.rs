@@ -52,6 +52,10 @@ impl TcpSink {
         }
     }
 
+    pub(super) fn into_parts(self) -> (TcpStream, Framing) {
+        (self.stream, self.framing)
+    }
+
     pub(super) const fn framing(&self) -> Framing {
         self.framing
     }

@@ -39,6 +39,10 @@ impl TlsSink {
         }
     }
 
+    pub(super) fn into_parts(self) -> (TcpStream, ServerConnection, Framing) {
+        (self.stream, self.connection, self.framing)
+    }
+
     pub(super) const fn framing(&self) -> Framing {
         self.framing
     }

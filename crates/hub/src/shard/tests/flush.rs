@@ -49,7 +49,7 @@ fn an_event_is_held_until_its_interval_is_over() {
 #[test]
 fn a_full_batch_goes_at_once() {
     let rig = Rig::new(&ROOMY, |settings| {
-        settings.flush_interval = Duration::from_secs(60);
+        settings.flush_interval = Duration::from_mins(1);
         settings.flush_batch = 3;
         settings.flush_topics = vec![Marker::RULE.into()];
     });
@@ -80,7 +80,7 @@ fn an_event_that_is_not_held_brings_the_held_ones_before_it() {
     slow.expect_nothing();
     rig.publish("fast", "4");
     both.expect_data(data(3..5));
-    rig.advance(Duration::from_secs(60));
+    rig.advance(Duration::from_mins(1));
     slow.expect_data(["0", "1", "3"].map(str::to_owned));
 }
 
