@@ -3,10 +3,10 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run test check fmt bench ci
+.PHONY: help run test check fmt bench bench-peers ci
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 	@echo
 	@echo "  make run ARGS='--listen 127.0.0.1:8080'   hands further options to gush serve"
 
@@ -28,6 +28,9 @@ fmt: ## format the Rust code
 
 bench: ## measure what a resume costs in short and long logs (EVENTS=1000000)
 	cargo run --release --locked --package gush-log --example replay_cost -- $(or $(EVENTS),1000000)
+
+bench-peers: ## measure gush beside its rivals on this machine, 25 minutes (QUICK=1: 8)
+	@bench/peers/run.sh
 
 ci: ## what has to pass before a change goes in
 	@.ci/run

@@ -1,5 +1,8 @@
 //! `cargo xtask`: what the house checks and generates by machine.
 
+// Tables and charts from the runs of `make bench-peers`.
+mod bench_records;
+
 // The files of the repository.
 mod files;
 
@@ -17,6 +20,8 @@ Usage: cargo xtask <task>
   tidy                  check the house rules that a machine can check
   reference             write docs/reference/ from the tables in the code
   reference --check     fail when a page of docs/reference/ is stale
+  bench-records [DIR]   write tables and charts of a run of `make bench-peers`, by default the newest
+  bench-records --check fail when they are stale
 ";
 
 fn main() -> ExitCode {
@@ -26,6 +31,9 @@ fn main() -> ExitCode {
         ["tidy"] => report(tidy::run(&files::root())),
         ["reference"] => report(reference::write(&files::root())),
         ["reference", "--check"] => report(reference::check(&files::root())),
+        ["bench-records", "--check"] => report(bench_records::check(&files::root())),
+        ["bench-records"] => report(bench_records::write(&files::root(), None)),
+        ["bench-records", folder] => report(bench_records::write(&files::root(), Some(folder))),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             ExitCode::SUCCESS
