@@ -13,7 +13,12 @@ pub mod token;
 
 // The load.
 pub mod clock;
+pub mod descriptors;
+pub mod engine;
 pub mod stamp;
+
+// What is measured.
+pub mod modes;
 
 // What was found.
 pub mod machine;

@@ -72,6 +72,9 @@ pub struct BenchOptions {
     pub share: f64,
     /// Generator threads; default one for each [`crate::descriptors::STREAMS_PER_TABLE`] streams.
     pub threads: Option<usize>,
+    /// Time without any progress after which streams that have not answered, or events that have
+    /// not come, are given up.
+    pub patience: Duration,
     /// Core the generator is pinned to.
     pub pin_generator: Option<usize>,
 
@@ -105,6 +108,9 @@ pub struct BenchOptions {
 /// Where a Mercure hub is by default.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:3000/.well-known/mercure";
 
+/// Longer than any pause of a server that is only busy.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+
 impl Default for BenchOptions {
     fn default() -> Self {
         Self {
@@ -130,6 +136,7 @@ impl Default for BenchOptions {
             publishers: 1,
             share: 5.0,
             threads: None,
+            patience: DEFAULT_PATIENCE,
             pin_generator: None,
             batch: 0,
             label: None,

@@ -51,33 +51,35 @@ pub struct StampScanner {
 }
 
 impl StampScanner {
-    /// Forgets a stamp that was begun.
+    /// Forgets a stamp that was begun. One that was completed is kept for [`StampScanner::last`].
     pub fn reset(&mut self) {
         self.matched = 0;
     }
 
-    /// Takes the next piece of data; a stamp that is complete with it is given back. Of several
-    /// stamps in one piece the last counts.
+    /// The stamp that [`StampScanner::feed`] gave back last.
+    pub fn last(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Takes the next piece of data; a stamp that is complete with it is given back, and what
+    /// comes after it in this piece is not looked at.
     pub fn feed(&mut self, mut data: &[u8]) -> Option<Stamp> {
-        let mut found = None;
         while !data.is_empty() {
             if self.matched == 0 {
                 // Nothing begun: the first byte of the mark, or nothing at all.
-                let at = memchr::memchr(MARK[0], data)?;
-                data = &data[at..];
+                data = &data[memchr::memchr(MARK[0], data)?..];
                 if let Some(stamp) = whole(data) {
-                    found = Some(stamp);
-                    data = &data[STAMP_BYTES..];
-                    continue;
+                    self.stamp = stamp;
+                    return Some(stamp);
                 }
             }
             if self.step(data[0]) {
-                found = Some(self.stamp);
                 self.matched = 0;
+                return Some(self.stamp);
             }
             data = &data[1..];
         }
-        found
+        None
     }
 
     /// Whether this byte ends a stamp.

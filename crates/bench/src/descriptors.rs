@@ -1,0 +1,77 @@
+//! Room for descriptors: the soft limit raised, and for threads a descriptor table of their own
+//! where one table is not enough.
+
+use rustix::io;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, UnshareFlags, sched_setaffinity, unshare_unsafe};
+
+/// Most streams that are put in one descriptor table. Many systems have a hard limit of 20,000
+/// descriptors or more; the rest is for what a process has open anyway.
+pub const STREAMS_PER_TABLE: u64 = 19_000;
+
+/// Raises the soft limit of open descriptors to the hard one. Gives back what holds then.
+pub fn raise_limit() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let old = limit.current;
+        limit.current = limit.maximum;
+        if setrlimit(Resource::Nofile, limit).is_err() {
+            limit.current = old;
+        }
+    }
+    // Absent means unlimited.
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// Whether `streams` need more than one table on this system, given the limit.
+pub fn needs_own_tables(streams: u64, limit: u64) -> bool {
+    streams > limit.saturating_sub(limit / 20)
+}
+
+/// Gives the calling thread a descriptor table of its own, which is a copy of the process's.
+///
+/// The limit of open descriptors holds for each table. Descriptors that other threads open from
+/// now on do not exist here and the other way round, so the caller must be a thread that opens
+/// what it uses itself and shares no descriptor with others from now on.
+pub fn take_own_table() -> io::Result<()> {
+    // SAFETY: with `FILES` alone the call changes nothing but which table the thread's descriptor
+    // numbers are looked up in. Only generator threads call this, as the first thing they do:
+    // every descriptor they hold as an `OwnedFd` is opened and closed later and in the same thread,
+    // and none is handed to another one.
+    #[expect(unsafe_code, reason = "decision record 0011")]
+    unsafe {
+        unshare_unsafe(UnshareFlags::FILES)
+    }
+}
+
+/// Keeps the calling thread, and those it starts, on one core.
+pub fn pin_to(core: usize) -> io::Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        return Err(io::Errno::INVAL);
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_can_take_a_table_and_open_descriptors_in_it() {
+        let thread = std::thread::spawn(|| {
+            take_own_table()?;
+            std::fs::File::open("/dev/null")
+                .map(drop)
+                .map_err(|error| io::Errno::from_io_error(&error).unwrap_or(io::Errno::IO))
+        });
+        assert_eq!(thread.join().expect("no panic"), Ok(()));
+    }
+
+    #[test]
+    fn one_table_is_enough_until_the_limit_is_near() {
+        assert!(!needs_own_tables(19_000, 20_000));
+        assert!(needs_own_tables(19_001, 20_000));
+    }
+}

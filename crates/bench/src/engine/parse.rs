@@ -1,0 +1,331 @@
+//! Reads a stream's body: the chunks, the lines in them, the stamps in those.
+//!
+//! Keeps 40 bytes for each stream and copies nothing, so a frame may be split anywhere.
+
+use memchr::memchr;
+
+use crate::stamp::{Stamp, StampScanner};
+
+/// What a body is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// An event; with its stamp, when its data has one.
+    Event(Option<Stamp>),
+    /// A comment, such as a heartbeat.
+    Comment,
+    /// The server ended the body, or broke the chunked framing.
+    End,
+}
+
+/// Where in the chunked framing the next byte is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Chunk {
+    /// There is no body yet.
+    #[default]
+    None,
+    /// Not chunked: everything is data until the connection ends.
+    Raw,
+    /// In the digits of a chunk's size.
+    Size,
+    /// After the size, before its line feed.
+    Extension,
+    /// In a chunk; `remaining` bytes are left.
+    Data,
+    /// In the CRLF after a chunk.
+    Tail,
+    /// After the last chunk.
+    End,
+}
+
+/// Where in a line the next byte is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Line {
+    #[default]
+    Start,
+    /// In the field name, of which so many bytes are those of `data:`.
+    Name(u8),
+    Data,
+    Comment,
+    Skip,
+}
+
+const DATA: &[u8; 5] = b"data:";
+
+/// The state of one body between two reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BodyParser {
+    scanner: StampScanner,
+    remaining: u32,
+    chunk: Chunk,
+    line: Line,
+    has_data: bool,
+    has_digits: bool,
+    stamp: bool,
+}
+
+impl BodyParser {
+    /// A body in chunked transfer coding, or one that the end of the connection ends.
+    pub fn new(is_chunked: bool) -> Self {
+        Self {
+            chunk: if is_chunked { Chunk::Size } else { Chunk::Raw },
+            ..Self::default()
+        }
+    }
+
+    /// Whether there has been a head, and so a body.
+    pub fn is_begun(&self) -> bool {
+        self.chunk != Chunk::None
+    }
+
+    /// Takes the bytes of one read and hands what they complete to `take`.
+    pub fn feed(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Item)) {
+        while !bytes.is_empty() {
+            match self.chunk {
+                Chunk::Raw => return self.lines(bytes, take),
+                Chunk::Data => {
+                    let length = bytes.len().min(self.remaining as usize);
+                    let (data, rest) = bytes.split_at(length);
+                    self.lines(data, take);
+                    bytes = rest;
+                    self.remaining -= u32::try_from(length).unwrap_or(self.remaining);
+                    if self.remaining == 0 {
+                        self.chunk = Chunk::Tail;
+                    }
+                }
+                Chunk::None | Chunk::End => return,
+                Chunk::Size | Chunk::Extension | Chunk::Tail => {
+                    self.framing(bytes[0]);
+                    bytes = &bytes[1..];
+                    if self.chunk == Chunk::End {
+                        return take(Item::End);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One byte that is not of a chunk's data.
+    fn framing(&mut self, byte: u8) {
+        self.chunk = match (self.chunk, byte) {
+            (Chunk::Tail, b'\r') => Chunk::Tail,
+            (Chunk::Tail, b'\n') => {
+                self.has_digits = false;
+                Chunk::Size
+            }
+            (Chunk::Size | Chunk::Extension, b'\n') if self.has_digits => {
+                if self.remaining == 0 {
+                    Chunk::End
+                } else {
+                    Chunk::Data
+                }
+            }
+            (Chunk::Size, b'\r' | b';' | b' ' | b'\t') | (Chunk::Extension, _) => Chunk::Extension,
+            (Chunk::Size, byte) => self.size_digit(byte),
+            _ => Chunk::End,
+        };
+    }
+
+    fn size_digit(&mut self, byte: u8) -> Chunk {
+        let digit = char::from(byte).to_digit(16);
+        let has_room = self.remaining < 1 << 28;
+        match digit {
+            Some(digit) if has_room => {
+                self.remaining = self.remaining << 4 | digit;
+                self.has_digits = true;
+                Chunk::Size
+            }
+            _ => Chunk::End,
+        }
+    }
+
+    fn lines(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Item)) {
+        while let Some(&first) = bytes.first() {
+            if let Line::Data | Line::Comment | Line::Skip = self.line {
+                let end = memchr(b'\n', bytes);
+                let part = &bytes[..end.unwrap_or(bytes.len())];
+                if self.line == Line::Data && !self.stamp {
+                    // The scanner keeps the stamp itself; here only whether there is one.
+                    self.stamp = self.scanner.feed(part).is_some();
+                }
+                let Some(end) = end else { return };
+                bytes = &bytes[end + 1..];
+                if self.line == Line::Comment {
+                    take(Item::Comment);
+                }
+                self.line = Line::Start;
+                self.scanner.reset();
+                continue;
+            }
+            bytes = &bytes[1..];
+            self.name_byte(first, take);
+        }
+    }
+
+    /// A byte at the start of a line or in its field name.
+    fn name_byte(&mut self, byte: u8, take: &mut impl FnMut(Item)) {
+        let matched = match self.line {
+            Line::Name(matched) => matched,
+            _ => 0,
+        };
+        self.line = match byte {
+            b'\n' if matched == 0 => {
+                self.dispatch(take);
+                Line::Start
+            }
+            b'\n' => {
+                // A field of that name without a value.
+                self.has_data |= matched == 4;
+                Line::Start
+            }
+            b'\r' => self.line,
+            b':' if matched == 0 => Line::Comment,
+            byte if byte == DATA[usize::from(matched)] => {
+                if matched == 4 {
+                    self.has_data = true;
+                    Line::Data
+                } else {
+                    Line::Name(matched + 1)
+                }
+            }
+            _ => Line::Skip,
+        };
+    }
+
+    fn dispatch(&mut self, take: &mut impl FnMut(Item)) {
+        if self.has_data {
+            let stamp = self.stamp.then(|| self.scanner.last());
+            take(Item::Event(stamp));
+        }
+        self.has_data = false;
+        self.stamp = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn items(parser: &mut BodyParser, pieces: &[&[u8]]) -> Vec<Item> {
+        let mut items = Vec::new();
+        for piece in pieces {
+            parser.feed(piece, &mut |item| items.push(item));
+        }
+        items
+    }
+
+    fn event(sequence: u32) -> (String, Stamp) {
+        let stamp = Stamp {
+            group: 3,
+            sequence,
+            sent_ns: 0x00ab_cdef,
+        };
+        let mut data = String::new();
+        stamp.push_data(120, &mut data);
+        (format!("id: urn:uuid:1\ndata: {data}\n\n"), stamp)
+    }
+
+    #[test]
+    fn a_stream_keeps_few_bytes() {
+        assert!(size_of::<BodyParser>() <= 40);
+    }
+
+    #[test]
+    fn events_comments_and_other_fields_are_told_apart() {
+        let text = b"retry: 1\n\n:\n\n: beat\r\n\r\nevent: x\ndata: y\ndata\n\nid: 1\n\ndatax: 1\n\ndata\n\n";
+        let mut parser = BodyParser::new(false);
+        assert_eq!(
+            items(&mut parser, &[text]),
+            [
+                Item::Comment,
+                Item::Comment,
+                Item::Event(None),
+                Item::Event(None)
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_chunk_and_broken_framing_end_the_body() {
+        for text in [&b"0\r\n\r\n"[..], b"x\r\n", b"\r\n", b"123456789\r\n"] {
+            let mut parser = BodyParser::new(true);
+            let found = items(&mut parser, &[text]);
+            let is_ended = found == [Item::End] || found.is_empty() && text == b"\r\n";
+            assert!(is_ended, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn data_in_json_has_its_stamp_found() {
+        let (_, stamp) = event(1);
+        let mut data = String::new();
+        stamp.push_data(100, &mut data);
+        let text = format!("data:{{\"pub\":{{\"data\":\"{data}\"}}}}\n\n");
+        let mut parser = BodyParser::new(false);
+        assert_eq!(
+            items(&mut parser, &[text.as_bytes()]),
+            [Item::Event(Some(stamp))]
+        );
+    }
+
+    /// Frames as `count` events in chunks that end anywhere.
+    fn chunked(text: &[u8], sizes: &[usize]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut rest = text;
+        let mut sizes = sizes.iter().cycle();
+        while !rest.is_empty() {
+            let size = sizes.next().copied().unwrap_or(1).min(rest.len());
+            let (part, after) = rest.split_at(size);
+            out.extend_from_slice(format!("{size:x}\r\n").as_bytes());
+            out.extend_from_slice(part);
+            out.extend_from_slice(b"\r\n");
+            rest = after;
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn events_are_found_however_they_are_chunked_and_split(
+            count in 1u32..6,
+            sizes in proptest::collection::vec(1usize..400, 1..6),
+            cuts in proptest::collection::vec(1usize..200, 1..60),
+            is_chunked: bool,
+        ) {
+            let mut text = String::new();
+            let mut expected = Vec::new();
+            for sequence in 0..count {
+                let (frame, stamp) = event(sequence);
+                text.push_str(&frame);
+                text.push_str(":\n\n");
+                expected.extend([Item::Event(Some(stamp)), Item::Comment]);
+            }
+            let bytes = if is_chunked {
+                chunked(text.as_bytes(), &sizes)
+            } else {
+                text.into_bytes()
+            };
+            let mut pieces = Vec::new();
+            let mut rest = &bytes[..];
+            let mut cuts = cuts.iter().cycle();
+            while !rest.is_empty() {
+                let cut = cuts.next().copied().unwrap_or(1).min(rest.len());
+                let (piece, after) = rest.split_at(cut);
+                pieces.push(piece);
+                rest = after;
+            }
+            prop_assert_eq!(items(&mut BodyParser::new(is_chunked), &pieces), expected);
+        }
+
+        #[test]
+        fn any_bytes_are_taken_without_a_panic(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..20),
+            is_chunked: bool,
+        ) {
+            let mut parser = BodyParser::new(is_chunked);
+            for piece in &pieces {
+                parser.feed(piece, &mut |_| ());
+            }
+        }
+    }
+}

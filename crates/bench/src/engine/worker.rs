@@ -1,0 +1,478 @@
+//! One generator thread: opens its share of the streams, reads them, checks what comes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::head::{self, Parsed};
+use super::parse::{BodyParser, Item};
+use super::shared::{Pace, Shared};
+use super::source::ATTEMPTS;
+use super::stats::Stats;
+use super::tracker::{Order, Tracker};
+use super::{NO_TOPIC, Role};
+use crate::clock::now_ns;
+use crate::descriptors;
+use crate::error::BenchError;
+use crate::stamp::Stamp;
+
+/// Events taken from the kernel at once.
+const BATCH: usize = 512;
+/// Bytes of the buffer that all of a thread's streams are read into.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Connects begun before streams are looked at again.
+const CONNECTS_PER_TURN: usize = 64;
+/// Streams of all threads that may wait for their answer at once, without a rate. Fewer than the
+/// shortest accept queue that is usual (128), or connects would be dropped and tried again later.
+const PENDING_MAX: u64 = 100;
+/// Longest wait, in nanoseconds, before a thread looks for orders.
+const LOOK_NS: u64 = 50_000_000;
+
+/// How a thread is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) has_own_table: bool,
+    pub(crate) core: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Head,
+    Body,
+    /// Open, but nothing is read any more.
+    Slow,
+    Closed,
+}
+
+/// One stream: about 70 bytes.
+struct Stream {
+    body: BodyParser,
+    /// When the connect began; once open, when the last comment (or the head) came.
+    at_ns: u64,
+    socket: Option<OwnedFd>,
+    role: Role,
+    state: State,
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    index: usize,
+    epoll: OwnedFd,
+    streams: Vec<Stream>,
+    tracker: Tracker,
+    /// Heads that came in pieces.
+    heads: HashMap<usize, Vec<u8>>,
+    pace: Pace,
+    pace_version: u64,
+    /// Streams that wait for their head.
+    pending: u64,
+}
+
+/// Runs until the fleet closes. Says through `ready` whether it could be set up.
+pub(crate) fn run(
+    shared: Arc<Shared>,
+    index: usize,
+    setup: Setup,
+    ready: &SyncSender<Result<(), BenchError>>,
+) {
+    match Worker::new(shared, index, setup) {
+        Ok(mut worker) => {
+            // Nobody to hear it means that nobody needs the thread.
+            if ready.send(Ok(())).is_ok() {
+                worker.work();
+            }
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    }
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, index: usize, setup: Setup) -> Result<Self, BenchError> {
+        if setup.has_own_table {
+            descriptors::take_own_table()
+                .map_err(|error| BenchError::io("take a descriptor table", error))?;
+        }
+        if let Some(core) = setup.core {
+            descriptors::pin_to(core)
+                .map_err(|error| BenchError::io(format!("pin to core {core}"), error))?;
+        }
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|error| BenchError::io("make an epoll instance", error))?;
+        let tracker = Tracker::new(shared.plan.lanes);
+        Ok(Self {
+            shared,
+            index,
+            epoll,
+            streams: Vec::new(),
+            tracker,
+            heads: HashMap::new(),
+            pace: Pace::default(),
+            pace_version: 0,
+            pending: 0,
+        })
+    }
+
+    fn work(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        let mut events = Vec::with_capacity(BATCH);
+        while !shared.is_closing.load(Ordering::Acquire) {
+            let wait_ns = self.open_some();
+            let timeout = Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::try_from(wait_ns).unwrap_or(0),
+            };
+            events.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
+                Ok(0) | Err(_) => continue,
+                Ok(_) => {}
+            }
+            let mut stats = shared.stats_of(self.index);
+            for event in &events {
+                let data = event.data;
+                let Ok(id) = usize::try_from(data.u64()) else {
+                    continue;
+                };
+                self.ready(id, event.flags, &mut buffer, &mut stats);
+            }
+        }
+        self.count_lost(&mut shared.stats_of(self.index));
+    }
+
+    /// Begins connects that are due. Gives the nanoseconds until the next one, at most
+    /// [`LOOK_NS`].
+    fn open_some(&mut self) -> u64 {
+        if let Some(pace) = self.shared.pace_after(&mut self.pace_version) {
+            self.pace = pace;
+        }
+        let pending_max = (PENDING_MAX / self.shared.threads).max(1);
+        for _ in 0..CONNECTS_PER_TURN {
+            let number = self.streams.len() as u64 * self.shared.threads + self.index as u64;
+            if number >= self.pace.until {
+                return LOOK_NS;
+            }
+            let now = now_ns();
+            let due = self.due_ns(number);
+            match due {
+                Some(due) if due > now => return (due - now).min(LOOK_NS),
+                None if self.pending >= pending_max => return LOOK_NS,
+                _ => {}
+            }
+            let shared = Arc::clone(&self.shared);
+            let mut stats = shared.stats_of(self.index);
+            if let Some(due) = due {
+                stats.latencies.connect_late.saturating_record(now - due);
+            }
+            self.begin(number, now, &mut stats);
+        }
+        0
+    }
+
+    /// When stream `number` is to be opened, where there is a schedule.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "times of a schedule, far below 2^52 ns"
+    )]
+    fn due_ns(&self, number: u64) -> Option<u64> {
+        let rate = self.pace.rate?;
+        let steps = number.saturating_sub(self.pace.first) as f64;
+        Some(self.pace.begin_ns + (steps / rate * 1e9) as u64)
+    }
+
+    /// Begins the connect of the stream with that number.
+    fn begin(&mut self, number: u64, now: u64, stats: &mut Stats) {
+        let id = self.streams.len();
+        self.tracker.push();
+        let mut stream = Stream {
+            body: BodyParser::default(),
+            at_ns: now,
+            socket: None,
+            role: (self.shared.plan.assign)(number),
+            state: State::Closed,
+        };
+        match connect(&self.shared, number) {
+            Ok((socket, is_connected)) => {
+                let flags = if is_connected {
+                    epoll::EventFlags::IN
+                } else {
+                    epoll::EventFlags::IN | epoll::EventFlags::OUT
+                };
+                let data = epoll::EventData::new_u64(id as u64);
+                let sent = if is_connected {
+                    self.send_request(&socket, stream.role)
+                } else {
+                    Ok(())
+                };
+                match sent.and_then(|()| epoll::add(&self.epoll, &socket, data, flags)) {
+                    Ok(()) => {
+                        stream.socket = Some(socket);
+                        stream.state = if is_connected {
+                            State::Head
+                        } else {
+                            State::Connecting
+                        };
+                        self.pending += 1;
+                    }
+                    Err(error) => fail(stats, "open a stream", error),
+                }
+            }
+            Err(error) => fail(stats, "connect", error),
+        }
+        self.streams.push(stream);
+    }
+
+    /// A request fits into the empty send buffer of a new connection; less is an error.
+    fn send_request(&self, socket: &OwnedFd, role: Role) -> Result<(), Errno> {
+        let request = (self.shared.plan.request)(role);
+        match net::send(socket, &request, SendFlags::NOSIGNAL) {
+            Ok(sent) if sent == request.len() => Ok(()),
+            Ok(_) => Err(Errno::NOBUFS),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Something happened on stream `id`.
+    fn ready(&mut self, id: usize, flags: epoll::EventFlags, buffer: &mut [u8], stats: &mut Stats) {
+        let Some(stream) = self.streams.get(id) else {
+            return;
+        };
+        let (Some(handle), stage) = (&stream.socket, stream.state) else {
+            return;
+        };
+        match stage {
+            State::Connecting => {
+                let is_connected = flags.contains(epoll::EventFlags::OUT)
+                    && matches!(net::sockopt::socket_error(handle), Ok(Ok(())));
+                let data = epoll::EventData::new_u64(id as u64);
+                let sent = || {
+                    self.send_request(handle, stream.role)?;
+                    epoll::modify(&self.epoll, handle, data, epoll::EventFlags::IN)
+                };
+                if is_connected && sent().is_ok() {
+                    self.streams[id].state = State::Head;
+                } else {
+                    self.ended(id, stats);
+                }
+            }
+            State::Head | State::Body => {
+                match net::recv(handle, &mut *buffer, RecvFlags::empty()) {
+                    Ok((_, 0)) => self.ended(id, stats),
+                    Ok((_, length)) => {
+                        stats.counts.reads += 1;
+                        stats.counts.bytes += length as u64;
+                        let now = now_ns();
+                        if stage == State::Body {
+                            self.body(id, &buffer[..length], now, stats);
+                        } else {
+                            self.head(id, &buffer[..length], now, stats);
+                        }
+                    }
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    Err(_) => self.ended(id, stats),
+                }
+            }
+            // Its only events are errors and hang-ups.
+            State::Slow => self.ended(id, stats),
+            State::Closed => {}
+        }
+    }
+
+    /// Bytes of a head, perhaps with the begin of the body.
+    fn head(&mut self, id: usize, bytes: &[u8], now: u64, stats: &mut Stats) {
+        let stream = &mut self.streams[id];
+        let carried = self.heads.remove(&id);
+        if carried.is_none() {
+            let waited = now.saturating_sub(stream.at_ns);
+            stats.latencies.first_byte.saturating_record(waited);
+        }
+        let joined = carried.map(|mut head| {
+            head.extend_from_slice(bytes);
+            head
+        });
+        let bytes = joined.as_deref().unwrap_or(bytes);
+        match head::parse(bytes) {
+            Parsed::Partial => {
+                let head = bytes.to_vec();
+                self.heads.insert(id, head);
+            }
+            Parsed::Head(head) if head.status == 200 => {
+                stream.body = BodyParser::new(head.is_chunked);
+                stream.at_ns = now;
+                stats.counts.opened += 1;
+                self.pending -= 1;
+                if stream.role.is_slow {
+                    return self.stop_reading(id);
+                }
+                stream.state = State::Body;
+                self.shared.join(stream.role.topic);
+                self.body(id, &bytes[head.length..], now, stats);
+            }
+            Parsed::Head(head) => {
+                stats.counts.refused += 1;
+                let text = || format!("a subscribe was answered with status {}", head.status);
+                stats.first_error.get_or_insert_with(text);
+                self.pending -= 1;
+                self.close(id);
+            }
+            Parsed::Broken => self.ended(id, stats),
+        }
+    }
+
+    fn stop_reading(&mut self, id: usize) {
+        let stream = &mut self.streams[id];
+        stream.state = State::Slow;
+        if let Some(socket) = &stream.socket {
+            let data = epoll::EventData::new_u64(id as u64);
+            let modified = epoll::modify(&self.epoll, socket, data, epoll::EventFlags::empty());
+            modified.expect("the socket was added to this epoll instance");
+        }
+    }
+
+    fn body(&mut self, id: usize, bytes: &[u8], now: u64, stats: &mut Stats) {
+        let (shared, tracker) = (&self.shared, &mut self.tracker);
+        let stream = &mut self.streams[id];
+        let topic = stream.role.topic;
+        let mut is_ended = false;
+        let at_ns = &mut stream.at_ns;
+        stream.body.feed(bytes, &mut |item| match item {
+            Item::Event(Some(stamp)) => {
+                let (of, lane) = shared.topic_and_lane(stamp.group);
+                if of == topic && topic != NO_TOPIC {
+                    let order = tracker.observe(id, lane, stamp.sequence);
+                    delivered(shared, stats, (topic, lane, stamp), order, now);
+                } else {
+                    stats.counts.strayed += 1;
+                }
+            }
+            Item::Event(None) => stats.counts.foreign += 1,
+            Item::Comment => {
+                stats.counts.comments += 1;
+                let gap = now.saturating_sub(*at_ns);
+                stats.latencies.comment_gap.saturating_record(gap);
+                *at_ns = now;
+            }
+            Item::End => is_ended = true,
+        });
+        if is_ended {
+            self.ended(id, stats);
+        }
+    }
+
+    /// The stream ended without having been asked to.
+    fn ended(&mut self, id: usize, stats: &mut Stats) {
+        match self.streams[id].state {
+            State::Connecting | State::Head => {
+                self.pending -= 1;
+                fail(stats, "open a stream", Errno::CONNRESET);
+            }
+            State::Body => {
+                stats.counts.dropped += 1;
+                self.shared.leave(self.streams[id].role.topic);
+            }
+            State::Slow => stats.counts.dropped += 1,
+            State::Closed => {}
+        }
+        self.close(id);
+    }
+
+    fn close(&mut self, id: usize) {
+        self.heads.remove(&id);
+        let stream = &mut self.streams[id];
+        stream.socket = None;
+        stream.state = State::Closed;
+    }
+
+    /// Looks which events the open streams, and those that were dropped, did not get.
+    fn count_lost(&self, stats: &mut Stats) {
+        for (id, stream) in self.streams.iter().enumerate() {
+            // A head makes the time that of the head; without one nothing was promised.
+            let is_reader = stream.state != State::Slow && !stream.role.is_slow;
+            if !is_reader || !stream.body.is_begun() {
+                continue;
+            }
+            for lane in 0..self.shared.plan.lanes {
+                let published = self.shared.published(stream.role.topic, lane);
+                let lost = self.tracker.missing(id, lane, published);
+                stats.counts.lost += lost;
+                if lost > 0 {
+                    stats.wrong_topics.insert(stream.role.topic);
+                }
+            }
+        }
+    }
+}
+
+/// Counts a delivery of an event of the stream's own topic.
+fn delivered(
+    shared: &Shared,
+    stats: &mut Stats,
+    (topic, lane, stamp): (u32, u32, Stamp),
+    order: Order,
+    now: u64,
+) {
+    if order == Order::Doubled {
+        stats.counts.doubled += 1;
+        stats.wrong_topics.insert(topic);
+        return;
+    }
+    if order == Order::Late {
+        stats.counts.reordered += 1;
+        stats.wrong_topics.insert(topic);
+    }
+    stats.counts.delivered += 1;
+    let latency = now.saturating_sub(stamp.sent_ns);
+    stats.latencies.delivery.saturating_record(latency);
+    if shared
+        .arrivals
+        .arrive(shared.event(topic, lane, stamp.sequence))
+    {
+        stats.latencies.to_all.saturating_record(latency);
+    }
+}
+
+fn fail(stats: &mut Stats, what: &str, error: Errno) {
+    stats.counts.failed += 1;
+    let text = || format!("cannot {what}: {error}");
+    stats.first_error.get_or_insert_with(text);
+}
+
+/// A socket for stream `number`, and whether it is connected already: on the loopback it usually
+/// is.
+fn connect(shared: &Shared, number: u64) -> Result<(OwnedFd, bool), Errno> {
+    let address = shared.plan.address;
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let mut last = Errno::ADDRINUSE;
+    for attempt in 0..ATTEMPTS {
+        let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+        if let Some(source) = shared.sources.of(number, attempt) {
+            net::sockopt::set_socket_reuseaddr(&socket, true)?;
+            match net::bind(&socket, &source) {
+                Ok(()) => {}
+                Err(Errno::ADDRINUSE) => continue,
+                Err(error) => return Err(error),
+            }
+        }
+        match net::connect(&socket, &address) {
+            Ok(()) => return Ok((socket, true)),
+            Err(Errno::INPROGRESS) => return Ok((socket, false)),
+            Err(error @ (Errno::ADDRINUSE | Errno::ADDRNOTAVAIL)) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}

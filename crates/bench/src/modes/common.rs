@@ -1,0 +1,176 @@
+//! What the modes share: the server's and the generator's use of the machine, and the figures and
+//! checks of a delivery run.
+
+use std::time::Duration;
+
+use crate::engine::load::Driven;
+use crate::engine::{Counts, Latencies, NO_TOPIC, Role};
+use crate::options::BenchOptions;
+use crate::procfs::{Processes, SocketMemory, Usage};
+use crate::report::{Report, Unit};
+use crate::target::Target;
+
+/// Name of topic number `topic`. A path, so that a template can stand for its last part.
+pub(crate) fn topic_name(topic: u32) -> String {
+    format!("https://bench.example/{topic}/event")
+}
+
+/// A URI template that matches topic number `topic` and no other.
+pub(crate) fn topic_template(topic: u32) -> String {
+    format!("https://bench.example/{topic}/{{name}}")
+}
+
+/// Topic of streams that no event is for.
+pub(crate) const IDLE_TOPIC: &str = "https://bench.example/idle";
+
+/// The subscribe of a role.
+pub(crate) fn request(target: &Target, role: Role, is_templated: bool) -> Vec<u8> {
+    match role.topic {
+        NO_TOPIC => target.subscribe_request(IDLE_TOPIC),
+        topic if is_templated => target.subscribe_request(&topic_template(topic)),
+        topic => target.subscribe_request(&topic_name(topic)),
+    }
+}
+
+/// The processes of the server that the options or the socket tell of; may be empty.
+pub(crate) fn server_of(options: &BenchOptions, target: &Target) -> Processes {
+    if options.pids.is_empty() {
+        Processes::listening_on(target.subscribe_address().port())
+    } else {
+        Processes::with_children(options.pids.iter().copied())
+    }
+}
+
+/// The machine at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) server: Option<Usage>,
+    pub(crate) own: Option<Usage>,
+    pub(crate) kernel: SocketMemory,
+}
+
+impl Moment {
+    pub(crate) fn now(server: &Processes) -> Self {
+        Self {
+            server: server.usage(),
+            own: Processes::own().usage(),
+            kernel: SocketMemory::read(),
+        }
+    }
+
+    /// CPU of the server since `before`.
+    pub(crate) fn server_cpu_since(&self, before: &Self) -> Option<Duration> {
+        Some(self.server?.cpu.saturating_sub(before.server?.cpu))
+    }
+
+    /// CPU of the generator since `before`.
+    pub(crate) fn own_cpu_since(&self, before: &Self) -> Option<Duration> {
+        Some(self.own?.cpu.saturating_sub(before.own?.cpu))
+    }
+
+    /// Resident memory of the server, in bytes.
+    pub(crate) fn server_rss(&self) -> Option<u64> {
+        self.server.map(|usage| usage.rss_bytes)
+    }
+}
+
+/// `part / whole` as figures; a division by nothing is no figure.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}
+
+/// Microseconds of `time` for each of `count`.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+pub(crate) fn micros_per(time: Duration, count: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / count as f64
+}
+
+/// `count` per second of `time`.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+/// Everything that a delivery run found, for the report.
+pub(crate) struct Delivered<'a> {
+    /// Streams asked for that read.
+    pub(crate) readers: u64,
+    /// What was published.
+    pub(crate) driven: &'a Driven,
+    /// Totals of the run; `lost` from after the end.
+    pub(crate) counts: Counts,
+    /// Times of the deliveries.
+    pub(crate) latencies: &'a Latencies,
+    /// Before the first publish.
+    pub(crate) before: Moment,
+    /// After the last delivery.
+    pub(crate) after: Moment,
+}
+
+impl Delivered<'_> {
+    /// Adds the figures in the contract's names, and the checks.
+    pub(crate) fn write(&self, report: &mut Report) {
+        let (counts, driven) = (&self.counts, self.driven);
+        report.count("published_count", driven.published);
+        report.count("delivered_count", counts.delivered);
+        report.count("expected_count", driven.expected);
+        report.count("lost_count", counts.lost);
+        report.count("doubled_count", counts.doubled);
+        report.count("reordered_count", counts.reordered);
+        report.count("strayed_count", counts.strayed);
+        report.count("refused_count", counts.refused + counts.failed);
+        report.count("dropped_count", counts.dropped);
+        report.count("publish_refused_count", driven.refused);
+        let rate = per_second(counts.delivered, driven.elapsed);
+        report.result("deliveries_per_second", rate, Unit::PerSecond);
+        let events = per_second(driven.published, driven.elapsed);
+        report.result("events_per_second", events, Unit::PerSecond);
+        report.latencies("latency", &self.latencies.delivery);
+        report.latencies("to_all", &self.latencies.to_all);
+        report.latencies("publish_answer", &driven.answer);
+        if !driven.late.is_empty() {
+            let late = micros_per(Duration::from_nanos(driven.late.max()), 1);
+            report.result("publish_late_max_us", late, Unit::Micros);
+        }
+        self.write_costs(report);
+        self.write_checks(report);
+    }
+
+    fn write_costs(&self, report: &mut Report) {
+        let delivered = self.counts.delivered;
+        if let Some(cpu) = self.after.server_cpu_since(&self.before) {
+            let cost = micros_per(cpu, delivered);
+            report.result("server_cpu_us_per_delivery", cost, Unit::Micros);
+        }
+        if let Some(cpu) = self.after.own_cpu_since(&self.before) {
+            let cost = micros_per(cpu, delivered);
+            report.result("generator_cpu_us_per_delivery", cost, Unit::Micros);
+        }
+        if let Some(rss) = self.after.server_rss() {
+            report.result("server_rss_bytes", ratio(rss, 1), Unit::Bytes);
+            let each = ratio(rss, self.counts.opened);
+            report.result("server_rss_bytes_per_stream", each, Unit::Bytes);
+        }
+        let kernel = self.after.kernel.total_bytes();
+        report.result("kernel_socket_bytes", ratio(kernel, 1), Unit::Bytes);
+        let reads = ratio(self.counts.reads, delivered);
+        report.result("reads_per_delivery", reads, Unit::Ratio);
+    }
+
+    fn write_checks(&self, report: &mut Report) {
+        let (counts, driven) = (&self.counts, self.driven);
+        let opened = format!("{} of {}", counts.opened, self.readers);
+        report.check("every stream opened", counts.opened == self.readers, opened);
+        report.check_none("nothing lost", counts.lost);
+        report.check_none("nothing doubled", counts.doubled);
+        report.check_none("nothing reordered", counts.reordered);
+        report.check_none("nothing strayed", counts.strayed);
+        report.check_none("no stream dropped", counts.dropped);
+        let sum = format!("{} of {}", counts.delivered, driven.expected);
+        let is_exact = counts.delivered == driven.expected;
+        report.check("deliveries add up", is_exact, sum);
+        let text = driven.error.clone().unwrap_or_else(|| "all".to_owned());
+        report.check("publishes accepted", driven.error.is_none(), text);
+    }
+}

@@ -1,0 +1,93 @@
+//! Mode `fanout`: everybody follows one topic, and every event goes to everybody.
+
+use super::common::{Delivered, Moment, request, server_of, topic_name};
+use crate::engine::load::{DEFAULT_DURATION, DEFAULT_WINDOW, Load};
+use crate::engine::{Fleet, Plan, Role};
+use crate::error::BenchError;
+use crate::options::BenchOptions;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::target::Target;
+
+/// A fleet of subscribers of topic 0.
+pub(crate) fn fleet(options: &BenchOptions, target: &Target) -> Result<Fleet, BenchError> {
+    let plan = Plan {
+        streams: options.subscribers,
+        address: target.subscribe_address(),
+        topics: 1,
+        lanes: options.publishers,
+        assign: Box::new(|_| Role {
+            topic: 0,
+            is_slow: false,
+        }),
+        request: {
+            let target = target.clone();
+            Box::new(move |role| request(&target, role, false))
+        },
+    };
+    Fleet::start(plan, options)
+}
+
+/// Runs the mode.
+///
+/// # Errors
+/// [`BenchError`] when the target cannot be used or no stream can be opened.
+pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
+    let target = Target::from_options(options)?;
+    let server = server_of(options, &target);
+    let mut fleet = fleet(options, &target)?;
+    progress.phase("opening streams", options.subscribers);
+    let opened = fleet.open(options.subscribers, options.connect_rate, progress);
+    if opened.opened == 0 {
+        return Err(nothing_opened(&fleet));
+    }
+    let load = Load::from_options(options, &target, &topic_name);
+    let total = options.events.map_or(0, |events| events * opened.opened);
+    progress.phase("delivering", total);
+    let before = Moment::now(&server);
+    let driven = fleet.drive(&load, progress)?;
+    let after = Moment::now(&server);
+    progress.end();
+    let latencies = fleet.take_latencies();
+    let counts = fleet.finish();
+
+    let mut report = Report::new("fanout", target.name());
+    parameters(options, &mut report);
+    Delivered {
+        readers: options.subscribers,
+        driven: &driven,
+        counts,
+        latencies: &latencies,
+        before,
+        after,
+    }
+    .write(&mut report);
+    Ok(report)
+}
+
+/// What was asked for, as far as publishing goes.
+pub(crate) fn parameters(options: &BenchOptions, report: &mut Report) {
+    report.parameter("subscribers", options.subscribers);
+    report.parameter("size_bytes", options.size as u64);
+    report.parameter("publishers", options.publishers);
+    if let Some(rate) = options.rate {
+        report.parameter("rate_per_second", rate);
+    } else {
+        report.parameter("window_events", options.window.unwrap_or(DEFAULT_WINDOW));
+    }
+    if let Some(events) = options.events {
+        report.parameter("events", events);
+    } else {
+        let duration = options.duration_or(DEFAULT_DURATION);
+        report.parameter("duration_s", duration.as_secs_f64());
+    }
+}
+
+/// Why there is nothing to measure.
+pub(crate) fn nothing_opened(fleet: &Fleet) -> BenchError {
+    let why = fleet.first_error();
+    BenchError::Server(format!(
+        "no stream could be opened: {}",
+        why.as_deref().unwrap_or("no answer came")
+    ))
+}
