@@ -30,7 +30,11 @@ const PLANS: [Plan; 5] = [
         file: "memory.svg",
         title: "Memory of the server per idle stream (less is better)",
         unit: "bytes",
-        bars: &[("idle-10000", "server_rss_bytes_per_stream", "10,000 streams")],
+        bars: &[(
+            "idle-10000",
+            "server_rss_bytes_per_stream",
+            "10,000 streams",
+        )],
     },
     Plan {
         file: "throughput.svg",
@@ -109,7 +113,10 @@ fn chart(run: &Run, plan: &Plan) -> Option<Chart> {
             x_unit: String::new(),
             y_unit: plan.unit.to_owned(),
             shape: Shape::Bars,
-            labels: groups.iter().map(|(title, _)| (*title).to_owned()).collect(),
+            labels: groups
+                .iter()
+                .map(|(title, _)| (*title).to_owned())
+                .collect(),
             points: points
                 .map(|(place, (_, values))| (f64::from(place), values[bar]))
                 .collect(),

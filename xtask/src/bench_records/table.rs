@@ -247,16 +247,23 @@ fn detail(run: &Run, scenario: &str, columns: &[Column]) -> String {
     for peer in &run.peers {
         let cells: Vec<String> = columns
             .iter()
-            .map(|column| match run.figure(scenario, &peer.name, column.key) {
-                Some(figure) => {
-                    let is_best = is_best(run, scenario, peer, column, figure.median);
-                    with_range(figure, column.unit, is_best)
-                }
-                None => recorded_cell(run, scenario, peer, column),
-            })
+            .map(
+                |column| match run.figure(scenario, &peer.name, column.key) {
+                    Some(figure) => {
+                        let is_best = is_best(run, scenario, peer, column, figure.median);
+                        with_range(figure, column.unit, is_best)
+                    }
+                    None => recorded_cell(run, scenario, peer, column),
+                },
+            )
             .collect();
         if cells.iter().any(|cell| cell != "-") {
-            let _ = writeln!(table, "| {} | {} |", row_title(run, peer), cells.join(" | "));
+            let _ = writeln!(
+                table,
+                "| {} | {} |",
+                row_title(run, peer),
+                cells.join(" | ")
+            );
         }
     }
     table
@@ -318,7 +325,12 @@ pub(super) fn front(run: &Run, place: &str) -> String {
             .map(|(scenario, key, _)| front_cell(run, scenario, key, peer))
             .collect();
         if cells.iter().any(|cell| cell != "-") {
-            let _ = writeln!(block, "| {} | {} |", row_title(run, peer), cells.join(" | "));
+            let _ = writeln!(
+                block,
+                "| {} | {} |",
+                row_title(run, peer),
+                cells.join(" | ")
+            );
         }
     }
     let _ = write!(

@@ -22,12 +22,27 @@ fn run_in(root: &Path) -> PathBuf {
     for (round, cpu) in [(1, 4.0), (2, 9.0), (3, 5.0)] {
         let results = format!("\"server_cpu_us_per_delivery\":{cpu},\"lost_count\":0");
         raw(scenario, "gush", round, &results);
-        raw(scenario, "axum", round, "\"server_cpu_us_per_delivery\":3.5");
+        raw(
+            scenario,
+            "axum",
+            round,
+            "\"server_cpu_us_per_delivery\":3.5",
+        );
         let results = "\"server_cpu_us_per_delivery\":1,\"lost_count\":7";
         raw(scenario, "pushpin", round, results);
     }
-    raw("idle-10000", "gush", 1, "\"server_rss_bytes_per_stream\":300");
-    raw("idle-10000", "axum", 1, "\"server_rss_bytes_per_stream\":20000");
+    raw(
+        "idle-10000",
+        "gush",
+        1,
+        "\"server_rss_bytes_per_stream\":300",
+    );
+    raw(
+        "idle-10000",
+        "axum",
+        1,
+        "\"server_rss_bytes_per_stream\":20000",
+    );
     folder
 }
 
