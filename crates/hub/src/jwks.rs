@@ -160,6 +160,8 @@ pub(crate) struct JwkSet {
     source: Source,
     pinned: Option<Algorithm>,
     current: ArcSwap<KeySet>,
+    /// How often `current` was replaced.
+    version: AtomicU64,
     /// When the source was last asked, in seconds since 1970; 0: never.
     asked_unix: AtomicU64,
     /// Held while the source is asked, so that a crowd of tokens asks once.
@@ -215,6 +217,7 @@ impl JwkSet {
             source,
             pinned,
             current: ArcSwap::from_pointee(set),
+            version: AtomicU64::new(0),
             asked_unix: AtomicU64::new(0),
             asking: tokio::sync::Mutex::new(()),
             trouble: Mutex::new(None),
@@ -238,13 +241,25 @@ impl JwkSet {
             }
             return keys.check(signed);
         }
+        self.refresh_if_old(now_unix);
+        verdict
+    }
+
+    /// Which of its sets this is: what was checked with another one is not checked. Asked for
+    /// every token, so it also sees to it that a set does not grow old.
+    pub(crate) fn version(self: &Arc<Self>, now_unix: u64) -> u64 {
+        self.refresh_if_old(now_unix);
+        self.version.load(Ordering::SeqCst)
+    }
+
+    fn refresh_if_old(self: &Arc<Self>, now_unix: u64) {
         // A file is asked again on SIGHUP; a URL has only us to notice that a key is gone.
-        if matches!(self.source, Source::Url(_)) && self.is_older(now_unix, REFRESH_SECONDS) {
+        let is_fetched = matches!(self.source, Source::Url(_)) && !self.current.load().is_empty();
+        if is_fetched && self.is_older(now_unix, REFRESH_SECONDS) {
             drop(tokio::spawn(
                 Arc::clone(self).ask(now_unix, REFRESH_SECONDS),
             ));
         }
-        verdict
     }
 
     /// Fetches the set if that has not happened yet.
@@ -283,6 +298,7 @@ impl JwkSet {
             Ok(None) => return,
             Ok(Some(set)) => {
                 self.current.store(Arc::new(set));
+                self.version.fetch_add(1, Ordering::SeqCst);
                 None
             }
             Err(trouble) => {

@@ -10,6 +10,7 @@ use http::Uri;
 
 use crate::jwks::{self, JwkSet};
 use crate::token::{self, Claims, Signed, TokenError};
+use crate::token_cache::{self, TokenCache};
 
 #[path = "keys/algorithm.rs"]
 mod algorithm;
@@ -65,6 +66,7 @@ pub struct KeyRing {
     role: Role,
     keys: Keys,
     warning: Option<&'static str>,
+    known: TokenCache,
 }
 
 enum Keys {
@@ -114,7 +116,31 @@ impl KeyRing {
             role,
             keys,
             warning,
+            known: TokenCache::default(),
         })
+    }
+
+    /// As [`Self::verify`], for tokens that come again and again: the signature of one that was
+    /// accepted with the keys of now is not checked anew, its times are.
+    pub async fn verify_known(
+        &self,
+        token: &str,
+        now_unix: u64,
+    ) -> Result<Arc<Claims>, TokenError> {
+        let version = match &self.keys {
+            Keys::Fixed(_) => 0,
+            // Read before the check: a set that changes meanwhile is another version.
+            Keys::Jwks(set) => set.version(now_unix),
+        };
+        let digest = token_cache::digest_of(token);
+        if let Some(claims) = self.known.get(&digest, version) {
+            claims.check_times(now_unix)?;
+            return Ok(claims);
+        }
+        let claims = Arc::new(self.verify(token, now_unix).await?);
+        self.known
+            .put(digest, version, Arc::clone(&claims), token.len());
+        Ok(claims)
     }
 
     /// Checks a token's signature and times, and reads its claims. `now_unix` is in seconds since

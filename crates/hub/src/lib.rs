@@ -63,6 +63,9 @@ pub mod jwks;
 // Tokens and what they grant.
 pub mod token;
 
+// Tokens that were checked lately.
+mod token_cache;
+
 // Which web origins may read and publish.
 pub mod origin;
 

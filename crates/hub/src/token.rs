@@ -174,11 +174,32 @@ pub struct Claims {
     /// When the token expires, in whole seconds since 1970, rounded down: a stream must not
     /// outlive this.
     pub expires_unix: Option<u64>,
+    /// When the token begins to be valid, in whole seconds since 1970, rounded up.
+    pub not_before_unix: Option<u64>,
     /// `sub`, when it is a string. Not looked at for any decision.
     pub subject: Option<String>,
 }
 
 impl Claims {
+    /// Whether the token is valid at this moment. There is no leeway.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Expired`], [`TokenError::NotYetValid`].
+    pub fn check_times(&self, now_unix: u64) -> Result<(), TokenError> {
+        if let Some(at) = self.expires_unix.filter(|&at| at <= now_unix) {
+            return Err(TokenError::Expired {
+                seconds: now_unix - at,
+            });
+        }
+        if let Some(at) = self.not_before_unix.filter(|&at| at > now_unix) {
+            return Err(TokenError::NotYetValid {
+                seconds: at - now_unix,
+            });
+        }
+        Ok(())
+    }
+
     /// Whether an event with these topics may be published: each matches at least one matcher.
     pub fn may_publish<'t>(&self, topics: impl Iterator<Item = &'t str>) -> bool {
         let mut topics = topics.peekable();
@@ -200,23 +221,18 @@ pub(crate) fn read_claims(signed: &Signed<'_>, now_unix: u64) -> Result<Claims, 
     // The parser refuses what is nested deeper than 128 levels, so the stack is safe.
     let mut claims: Map<String, Value> = serde_json::from_slice(&signed.claims)
         .map_err(|_| TokenError::Claims("not a JSON object"))?;
-    let expires_unix = match claims.get("exp") {
-        None => None,
-        Some(at) => Some(seconds(at, f64::floor).ok_or(TokenError::Claims("bad `exp`"))?),
+    let time = |name: &str, round, problem| match claims.get(name) {
+        None => Ok(None),
+        Some(at) => seconds(at, round)
+            .map(Some)
+            .ok_or(TokenError::Claims(problem)),
     };
-    if let Some(at) = expires_unix.filter(|&at| at <= now_unix) {
-        return Err(TokenError::Expired {
-            seconds: now_unix - at,
-        });
-    }
-    if let Some(at) = claims.get("nbf") {
-        let at = seconds(at, f64::ceil).ok_or(TokenError::Claims("bad `nbf`"))?;
-        if at > now_unix {
-            return Err(TokenError::NotYetValid {
-                seconds: at - now_unix,
-            });
-        }
-    }
+    let times = Claims {
+        expires_unix: time("exp", f64::floor, "bad `exp`")?,
+        not_before_unix: time("nbf", f64::ceil, "bad `nbf`")?,
+        ..Claims::default()
+    };
+    times.check_times(now_unix)?;
     let subject = match claims.remove("sub") {
         Some(Value::String(subject)) => Some(subject),
         _ => None,
@@ -233,8 +249,8 @@ pub(crate) fn read_claims(signed: &Signed<'_>, now_unix: u64) -> Result<Claims, 
         payload: grants
             .remove("payload")
             .filter(|payload| !payload.is_null()),
-        expires_unix,
         subject,
+        ..times
     })
 }
 

@@ -336,6 +336,24 @@ async fn an_old_set_is_renewed_and_lost_keys_are_refused() {
 }
 
 #[tokio::test]
+async fn a_known_token_is_forgotten_with_its_key() {
+    let provider = Provider::start();
+    provider.answers("200 OK", "", &set(&[jwk("ES256", "a")]));
+    let ring = provider.ring();
+    let known = ring.verify_known(&token("ES256"), NOW).await;
+    let again = ring.verify_known(&token("ES256"), NOW).await;
+    let (known, again) = (known.expect("good"), again.expect("good"));
+    assert!(Arc::ptr_eq(&known, &again), "checked once");
+    provider.answers("200 OK", "", &set(&[jwk("RS256", "b")]));
+    // Also a hub that only ever sees known tokens fetches the set anew.
+    let later = NOW + REFRESH_SECONDS;
+    while ring.verify_known(&token("ES256"), later).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(provider.requests_count(), 2);
+}
+
+#[tokio::test]
 async fn a_peer_that_leaves_does_not_cancel_the_fetch() {
     let provider = Provider::start();
     provider.answers("200 OK", "", &set(&[jwk("ES256", "a")]));

@@ -556,3 +556,31 @@ EqEfNR2inJGohboucwIDAQAB
 -----END PUBLIC KEY-----";
     assert!(load_error(small, None).contains("an RSA key of less than 2048"));
 }
+
+#[tokio::test]
+async fn the_times_of_a_known_token_are_checked_on_every_use() {
+    let ring = ring(SECRET, None);
+    let claims = json!({ "exp": NOW + 10, "nbf": NOW, "mercure": { "publish": ["a"] } });
+    let token = hmac_token(&json!({ "alg": "HS256" }), &claims, SECRET.as_bytes());
+    let at = |seconds| ring.verify_known(&token, seconds);
+    let early = TokenError::NotYetValid { seconds: 1 };
+    let late = TokenError::Expired { seconds: 0 };
+    assert_eq!(at(NOW - 1).await, Err(early), "not accepted yet");
+    let known = at(NOW).await.expect("valid");
+    assert!(Arc::ptr_eq(&known, &at(NOW + 9).await.expect("valid")));
+    assert_eq!(at(NOW - 1).await, Err(early));
+    assert_eq!(at(NOW + 10).await, Err(late));
+    // Anything but the very token is checked in full.
+    let (rest, last) = token.split_at(token.len() - 1);
+    let changed = format!("{rest}{}", if last == "A" { "Q" } else { "A" });
+    let refused = ring.verify_known(&changed, NOW).await;
+    assert!(refused.is_err());
+    // Another ring, as a reload makes it, knows nothing.
+    let other = KeyRing::load(
+        Role::Publisher,
+        "another secret of more than 32 bytes..",
+        None,
+    );
+    let other = other.expect("usable").verify_known(&token, NOW).await;
+    assert_eq!(other, Err(TokenError::Signature));
+}
