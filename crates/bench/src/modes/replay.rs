@@ -1,0 +1,264 @@
+//! Mode `replay`: streams that resume in a log, their time to the first event and their speed,
+//! beside the speed of a plain file copied to a socket in the same run.
+
+mod copy;
+mod live;
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::common::per_second;
+use super::publishing::{self, Load, run_topic};
+use super::readers::{Outcomes, Plan, Readers};
+use crate::clock::now_ns;
+use crate::report::{Unit, latency_histogram};
+use crate::{BenchError, BenchOptions, Progress, Report, Target};
+use live::Live;
+
+/// Events that are published first, unless the options say how many.
+const EVENTS_DEFAULT: u64 = 100_000;
+/// What a Mercure hub calls the place before its first event.
+const EARLIEST: &str = "earliest";
+/// Topic of a log that is there already: every topic of a Mercure hub.
+const ANY_TOPIC: &str = "*";
+
+/// Where the streams resume, and what has to come.
+struct Place {
+    topic: String,
+    id: String,
+    /// Number of the first event after the place.
+    first: u32,
+    /// Events after the place; `None` when the log is another's and nobody knows.
+    events: Option<u64>,
+}
+
+/// Publishes a log (or takes the one there is), replays it and reports.
+///
+/// # Errors
+/// [`BenchError`] when the target cannot be used or reached, or does not take the events; what it
+/// does wrong in the replay is in the report's checks.
+pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
+    let target = Target::from_options(options)?;
+    if options.subscribers == 0 {
+        return Err(BenchError::Usage(
+            "a replay needs at least one subscriber".into(),
+        ));
+    }
+    let mut report = Report::new("replay", target.name());
+    let place = place(options, &target, progress, &mut report)?;
+    parameters(&mut report, options);
+
+    let live = (options.live > 0)
+        .then(|| Live::start(options, &target, progress))
+        .transpose()?;
+    let outcomes = replay(options, &target, &place, progress)?;
+    let wire_bytes = outcomes.sum(|stream| stream.bytes) / options.subscribers;
+    figures(&mut report, &outcomes);
+    faults(&mut report, &place, &outcomes);
+    if let Some(live) = live {
+        live.finish(&mut report)?;
+    }
+    progress.phase("copying a file to a socket", 0);
+    copy::compare(&mut report, wire_bytes, options)?;
+    Ok(report)
+}
+
+/// Publishes what is to be replayed, on one connection: then the log's order is known.
+fn place(
+    options: &BenchOptions,
+    target: &Target,
+    progress: &Progress,
+    report: &mut Report,
+) -> Result<Place, BenchError> {
+    if let Some(id) = &options.resume_id {
+        return Ok(Place {
+            topic: ANY_TOPIC.into(),
+            id: id.clone(),
+            first: 0,
+            events: None,
+        });
+    }
+    let topic = run_topic("replay");
+    let events = options.events.unwrap_or(EVENTS_DEFAULT).max(1);
+    let before = before(events, options.resume_at);
+    let load = Load {
+        publishers: 1,
+        threads: 1,
+        events: Some(events),
+        rate: None,
+        kept: before.checked_sub(1),
+        ..Load::of(options, target, &topic)
+    };
+    progress.phase("publishing the log", events);
+    let published = publishing::publish(&load, &AtomicBool::new(false), progress)?;
+    if published.acknowledged != events {
+        let why = published.error.unwrap_or_default();
+        let text = format!(
+            "only {} of {events} events were taken: {why}",
+            published.acknowledged
+        );
+        return Err(BenchError::Server(text));
+    }
+    let rate = per_second(events, published.elapsed);
+    report.result("publish_events_per_second", rate, Unit::PerSecond);
+    Ok(Place {
+        topic,
+        id: published.kept.unwrap_or_else(|| EARLIEST.to_owned()),
+        first: u32::try_from(before).unwrap_or(u32::MAX),
+        events: Some(events - before),
+    })
+}
+
+/// Events before the place at `percent` of a log; at least one event is left.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count, neither negative nor above 2^53"
+)]
+fn before(events: u64, percent: f64) -> u64 {
+    let share = events as f64 * percent.clamp(0.0, 100.0) / 100.0;
+    (share.floor() as u64).min(events - 1)
+}
+
+fn parameters(report: &mut Report, options: &BenchOptions) {
+    report.parameter("subscribers", options.subscribers);
+    match &options.resume_id {
+        Some(id) => report.parameter("resume_id", id.as_str()),
+        None => {
+            report.parameter("events", options.events.unwrap_or(EVENTS_DEFAULT));
+            report.parameter("resume_at_percent", options.resume_at);
+            report.parameter("size_bytes", options.size);
+        }
+    }
+    report.parameter("live_subscribers", options.live);
+    if let Some(label) = &options.label {
+        report.parameter("label", label.as_str());
+    }
+}
+
+fn replay(
+    options: &BenchOptions,
+    target: &Target,
+    place: &Place,
+    progress: &Progress,
+) -> Result<Outcomes, BenchError> {
+    let expected = place.events.unwrap_or_default() * options.subscribers;
+    progress.phase("replaying", expected);
+    let resume = format!("Last-Event-ID: {}\r\n", place.id);
+    let readers = Readers::start(Plan {
+        address: target.subscribe_address(),
+        request: target.subscribe_request_with(&place.topic, &resume),
+        streams: usize::try_from(options.subscribers).unwrap_or(usize::MAX),
+        lanes: 1,
+        first: place.first,
+        core: options.pin_generator,
+    })?;
+    // Where nobody knows how much comes, the end is when nothing comes any more.
+    let events = if place.events.is_some() {
+        expected
+    } else {
+        u64::MAX
+    };
+    readers.wait_events(events, progress);
+    Ok(readers.finish())
+}
+
+fn figures(report: &mut Report, outcomes: &Outcomes) {
+    let mut first_event = latency_histogram();
+    let mut whole = latency_histogram();
+    let streams = outcomes
+        .streams
+        .iter()
+        .filter(|stream| stream.first_event_ns > 0);
+    for stream in streams.clone() {
+        first_event.saturating_record(stream.first_event_ns - stream.asked_ns);
+        whole.saturating_record(stream.last_event_ns - stream.asked_ns);
+    }
+    let asked_ns = streams
+        .clone()
+        .map(|stream| stream.asked_ns)
+        .min()
+        .unwrap_or_else(now_ns);
+    let ended_ns = streams
+        .map(|stream| stream.last_event_ns)
+        .max()
+        .unwrap_or(asked_ns);
+    let time = Duration::from_nanos(ended_ns - asked_ns);
+    let (bytes, events) = (
+        outcomes.sum(|stream| stream.bytes),
+        outcomes.sum(|s| s.delivered),
+    );
+    report.latencies("first_event", &first_event);
+    report.latencies("replay", &whole);
+    report.result(
+        "replay_bytes_per_second",
+        per_second(bytes, time),
+        Unit::BytesPerSecond,
+    );
+    report.result(
+        "replay_events_per_second",
+        per_second(events, time),
+        Unit::PerSecond,
+    );
+    report.result("replay_s", time.as_secs_f64(), Unit::Seconds);
+}
+
+fn faults(report: &mut Report, place: &Place, outcomes: &Outcomes) {
+    let streams = outcomes.streams.len();
+    let events = outcomes
+        .streams
+        .iter()
+        .map(|stream| stream.delivered + stream.foreign);
+    let (least, most) = (events.clone().min().unwrap_or(0), events.max().unwrap_or(0));
+    let doubled = outcomes.sum(|stream| stream.doubled);
+    let reordered = outcomes.sum(|stream| stream.reordered);
+    let opened = outcomes
+        .streams
+        .iter()
+        .filter(|stream| stream.is_open)
+        .count();
+    report.count("delivered_count", outcomes.sum(|stream| stream.delivered));
+    if let Some(error) = outcomes.first_error() {
+        report.check("streams stay open", false, error);
+    }
+    report.check(
+        "every stream is answered",
+        opened == streams,
+        format!("{opened} of {streams}"),
+    );
+    if let Some(events) = place.events {
+        let until = u32::try_from(events).unwrap_or(u32::MAX);
+        let lost = (0..streams)
+            .map(|stream| outcomes.missing(stream, 0, until))
+            .sum();
+        let early = outcomes.sum(|stream| stream.early);
+        report.count("expected_count", events * streams as u64);
+        report.count("lost_count", lost);
+        report.count("doubled_count", doubled);
+        report.count("reordered_count", reordered);
+        report.check_none("every event after the place is replayed", lost);
+        report.check_none("nothing is replayed twice", doubled);
+        report.check_none("events come in the log's order", reordered);
+        report.check_none("nothing from before the place comes", early);
+        return;
+    }
+    // Another's log: its numbers may begin anywhere and be of several runs.
+    report.check(
+        "every stream gets as many events",
+        least == most && most > 0,
+        format!("{least} to {most}"),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::before;
+
+    #[test]
+    fn a_place_leaves_at_least_one_event() {
+        let places = [0.0, 50.0, 99.9, 100.0, 200.0].map(|percent| before(1000, percent));
+        assert_eq!(places, [0, 500, 999, 999, 999]);
+        assert_eq!(before(1, 100.0), 0);
+    }
+}

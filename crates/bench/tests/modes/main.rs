@@ -1,0 +1,47 @@
+//! Each mode against a hub that does wrong what it is told to: the report has to say exactly that.
+
+mod delivery;
+mod mock;
+mod publish;
+mod replay;
+
+use gush_bench::{BenchError, BenchOptions, Progress, Report};
+use mock::{Faults, Mock};
+
+/// A mode, as the library offers them.
+type Mode = fn(&BenchOptions, &Progress) -> Result<Report, BenchError>;
+
+/// Runs a mode against a mock with these faults.
+fn run(mode: Mode, faults: Faults, options: BenchOptions) -> Report {
+    let mock = Mock::start(faults).expect("the loopback has a free port");
+    let options = BenchOptions {
+        url: mock.url(),
+        is_url_given: true,
+        ..options
+    };
+    mode(&options, &Progress::silent()).expect("the mock answers")
+}
+
+/// Asserts figures by name; a failure shows the whole report.
+#[track_caller]
+fn has(report: &Report, figures: &[(&str, u64)]) {
+    for (name, expected) in figures {
+        #[expect(clippy::cast_precision_loss, reason = "small counts")]
+        let expected = Some(*expected as f64);
+        assert_eq!(
+            report.value(name),
+            expected,
+            "{name} in:\n{}",
+            report.table()
+        );
+    }
+}
+
+/// Asserts which checks failed, in order.
+#[track_caller]
+fn fails(report: &Report, expected: &[&str]) {
+    let failed = report.checks.iter().filter(|check| !check.passed);
+    let failed: Vec<&str> = failed.map(|check| check.name.as_str()).collect();
+    assert_eq!(failed, expected, "{}", report.table());
+    assert_eq!(report.passed(), expected.is_empty());
+}
