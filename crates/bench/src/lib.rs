@@ -18,6 +18,7 @@ pub mod engine;
 pub mod stamp;
 
 // What is measured.
+pub mod floor;
 pub mod modes;
 
 // What was found.

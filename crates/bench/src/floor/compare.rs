@@ -1,0 +1,277 @@
+//! The same loads against the references and a hub, by turns.
+
+use std::time::Duration;
+
+use super::process::Running;
+use crate::engine::load::Load;
+use crate::error::BenchError;
+use crate::modes::common::{Moment, micros_per, per_second, topic_name};
+use crate::modes::fanout;
+use crate::options::{BenchOptions, Reference};
+use crate::procfs::Processes;
+use crate::progress::Progress;
+use crate::report::{Report, Series, Shape, Unit};
+use crate::target::Target;
+
+/// How long each load runs where no time was given.
+const DEFAULT_DURATION: Duration = Duration::from_secs(3);
+/// How long the load with one event per second runs at least.
+const SECONDLY_DURATION: Duration = Duration::from_secs(5);
+/// How long the load before the first measured one runs: caches and buffers settle.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// One way to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Scenario {
+    /// Name in results.
+    name: &'static str,
+    /// Events in flight; 0 is one event per second.
+    window: u32,
+    /// What it is compared with.
+    against: Reference,
+}
+
+const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        name: "in_flight_1",
+        window: 1,
+        against: Reference::Loop,
+    },
+    Scenario {
+        name: "in_flight_4",
+        window: 4,
+        against: Reference::Sweep,
+    },
+    Scenario {
+        name: "in_flight_16",
+        window: 16,
+        against: Reference::Sweep,
+    },
+    Scenario {
+        name: "every_second",
+        window: 0,
+        against: Reference::Loop,
+    },
+];
+
+/// What one scenario came to at one server in one round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Figures {
+    cpu_us: f64,
+    per_second: f64,
+    /// Median time until an event had reached all, in microseconds.
+    to_all_us: f64,
+}
+
+/// Exactness over the whole run.
+#[derive(Debug, Default)]
+struct Faults {
+    not_opened: u64,
+    lost: u64,
+    doubled: u64,
+    reordered: u64,
+    errors: Vec<String>,
+}
+
+/// A server and all its rounds.
+struct Contender {
+    name: &'static str,
+    options: BenchOptions,
+    /// Keeps the reference alive.
+    _process: Option<Running>,
+    rounds: Vec<[Figures; SCENARIOS.len()]>,
+}
+
+/// Runs the mode.
+///
+/// # Errors
+/// [`BenchError`] when a reference cannot be started, or a server cannot be used.
+pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
+    let mut contenders = Vec::new();
+    for which in [Reference::Loop, Reference::Sweep] {
+        let process = Running::start(which, options)?;
+        let mut of = options.clone();
+        of.url = process.url();
+        (of.subscribe, of.publish) = (None, None);
+        of.pids = vec![process.pid()];
+        contenders.push(Contender {
+            name: which.name(),
+            options: of,
+            _process: Some(process),
+            rounds: Vec::new(),
+        });
+    }
+    if options.is_url_given {
+        contenders.push(Contender {
+            name: "hub",
+            options: options.clone(),
+            _process: None,
+            rounds: Vec::new(),
+        });
+    }
+    let mut faults = Faults::default();
+    for round in 0..options.rounds.max(1) {
+        for contender in &mut contenders {
+            progress.phase(&format!("round {}: {}", round + 1, contender.name), 0);
+            let figures = one_round(&contender.options, progress, &mut faults)?;
+            contender.rounds.push(figures);
+        }
+    }
+    progress.end();
+    Ok(report(options, &contenders, &faults))
+}
+
+/// All scenarios against one server.
+fn one_round(
+    options: &BenchOptions,
+    progress: &Progress,
+    faults: &mut Faults,
+) -> Result<[Figures; SCENARIOS.len()], BenchError> {
+    let target = Target::from_options(options)?;
+    let server = Processes::with_children(options.pids.iter().copied());
+    let server = if server.is_empty() {
+        Processes::listening_on(target.subscribe_address().port())
+    } else {
+        server
+    };
+    let mut fleet = fanout::fleet(options, &target)?;
+    let opened = fleet.open(options.subscribers, options.connect_rate, progress);
+    if opened.opened == 0 {
+        return Err(fanout::nothing_opened(&fleet));
+    }
+    faults.not_opened += options.subscribers - opened.opened;
+    let mut load = Load::from_options(options, &target, &topic_name);
+    load.events = None;
+    (load.rate, load.window, load.duration) = (None, 1, WARM_UP);
+    fleet.drive(&load, progress)?;
+    let mut figures = [Figures::default(); SCENARIOS.len()];
+    for (scenario, figures) in SCENARIOS.iter().zip(&mut figures) {
+        load.duration = options.duration_or(DEFAULT_DURATION);
+        (load.rate, load.window) = (None, scenario.window);
+        if scenario.window == 0 {
+            load.rate = Some(1.0);
+            load.duration = load.duration.max(SECONDLY_DURATION);
+        }
+        fleet.take_latencies();
+        let counts = fleet.counts();
+        let before = Moment::now(&server);
+        let driven = fleet.drive(&load, progress)?;
+        let after = Moment::now(&server);
+        let delivered = fleet.counts().since(counts).delivered;
+        let to_all = fleet.take_latencies().to_all;
+        let cpu = after.server_cpu_since(&before).unwrap_or_default();
+        *figures = Figures {
+            cpu_us: micros_per(cpu, delivered),
+            per_second: per_second(delivered, driven.elapsed),
+            to_all_us: micros_per(Duration::from_nanos(to_all.value_at_quantile(0.5)), 1),
+        };
+        faults.errors.extend(driven.error);
+    }
+    let counts = fleet.finish();
+    faults.lost += counts.lost;
+    faults.doubled += counts.doubled;
+    faults.reordered += counts.reordered;
+    Ok(figures)
+}
+
+/// The middle one; of an even number the lower.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values
+        .get(values.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+fn report(options: &BenchOptions, contenders: &[Contender], faults: &Faults) -> Report {
+    let target = if options.is_url_given {
+        options.url.clone()
+    } else {
+        "the references alone".to_owned()
+    };
+    let mut report = Report::new("floor", target);
+    report.parameter("subscribers", options.subscribers);
+    report.parameter("size_bytes", options.size as u64);
+    report.parameter("rounds", options.rounds);
+    let duration = options.duration_or(DEFAULT_DURATION);
+    report.parameter("duration_s", duration.as_secs_f64());
+    for (at, scenario) in SCENARIOS.iter().enumerate() {
+        for contender in contenders {
+            let of = |pick: fn(&Figures) -> f64| {
+                median(
+                    contender
+                        .rounds
+                        .iter()
+                        .map(|round| pick(&round[at]))
+                        .collect(),
+                )
+            };
+            let name = format!("{}_{}", contender.name, scenario.name);
+            let cpu = of(|figures| figures.cpu_us);
+            report.result(&format!("{name}_cpu_us_per_delivery"), cpu, Unit::Micros);
+            let rate = of(|figures| figures.per_second);
+            report.result(
+                &format!("{name}_deliveries_per_second"),
+                rate,
+                Unit::PerSecond,
+            );
+            let to_all = of(|figures| figures.to_all_us);
+            report.result(&format!("{name}_to_all_p50_us"), to_all, Unit::Micros);
+        }
+    }
+    ratios(contenders, &mut report);
+    charts(contenders, &mut report);
+    report.check_none("every stream opened", faults.not_opened);
+    report.check_none("nothing lost", faults.lost);
+    report.check_none("nothing doubled", faults.doubled);
+    report.check_none("nothing reordered", faults.reordered);
+    let errors = faults.errors.first().map_or("all", String::as_str);
+    report.check("publishes accepted", faults.errors.is_empty(), errors);
+    report
+}
+
+/// Each against what it is compared with: the median of the ratios of the rounds.
+fn ratios(contenders: &[Contender], report: &mut Report) {
+    for (at, scenario) in SCENARIOS.iter().enumerate() {
+        let reference = |name| contenders.iter().find(|contender| contender.name == name);
+        let Some(against) = reference(scenario.against.name()) else {
+            continue;
+        };
+        for contender in contenders.iter().filter(|other| other.name != against.name) {
+            let of = |pick: fn(&Figures) -> f64| {
+                let rounds = contender.rounds.iter().zip(&against.rounds);
+                median(rounds.map(|(a, b)| pick(&a[at]) / pick(&b[at])).collect())
+            };
+            let name = format!("{}_to_{}_{}", contender.name, against.name, scenario.name);
+            let cpu = of(|figures| figures.cpu_us);
+            report.result(&format!("{name}_cpu_ratio"), cpu, Unit::Ratio);
+            let rate = of(|figures| figures.per_second);
+            report.result(&format!("{name}_throughput_ratio"), rate, Unit::Ratio);
+            let to_all = of(|figures| figures.to_all_us);
+            report.result(&format!("{name}_to_all_ratio"), to_all, Unit::Ratio);
+        }
+    }
+}
+
+/// CPU per delivery of every round, so that the spread is seen.
+fn charts(contenders: &[Contender], report: &mut Report) {
+    for (at, scenario) in SCENARIOS.iter().enumerate() {
+        for contender in contenders {
+            let points = (1u32..).zip(&contender.rounds);
+            report.series(Series {
+                labels: Vec::new(),
+                chart: format!(
+                    "Server CPU per delivery, {}",
+                    scenario.name.replace('_', " ")
+                ),
+                name: contender.name.to_owned(),
+                x_unit: "round".to_owned(),
+                y_unit: "us".to_owned(),
+                shape: Shape::Line,
+                points: points
+                    .map(|(round, figures)| (f64::from(round), figures[at].cpu_us))
+                    .collect(),
+            });
+        }
+    }
+}

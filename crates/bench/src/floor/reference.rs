@@ -1,0 +1,293 @@
+//! A reference server: one thread, one epoll instance, plain subscribes and publishes. How an event
+//! reaches the sockets is the [`Fanout`]'s business; everything else is the same for both.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendFlags, SocketFlags};
+
+use super::frame::{Frame, Frames, data_of_form};
+use crate::engine::head::HEAD_BYTES_MAX;
+use crate::error::BenchError;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// Events taken from the kernel at once.
+const BATCH: usize = 512;
+/// Most bytes of a request with its body.
+const REQUEST_BYTES_MAX: usize = HEAD_BYTES_MAX + (1 << 20);
+/// What epoll says of the listening socket.
+const LISTENER: u64 = u64::MAX;
+/// Set in what epoll says of a socket that has subscribed.
+const SUBSCRIBED: u64 = 1 << 62;
+
+const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+    Cache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// How frames get to subscribed sockets.
+pub(super) trait Fanout {
+    /// Takes a subscribed socket. The number it gives stands for it from now on.
+    fn add(&mut self, socket: OwnedFd) -> usize;
+    /// The socket of that number.
+    fn socket(&self, id: usize) -> Option<&OwnedFd>;
+    /// Closes it.
+    fn remove(&mut self, id: usize);
+    /// Takes an event for everybody.
+    fn publish(&mut self, frame: Frame, poll: &Poll);
+    /// Does a bounded part of the work that is left. Whether there is more.
+    fn work(&mut self, poll: &Poll) -> bool;
+    /// A socket that was full has room again.
+    fn writable(&mut self, id: usize, poll: &Poll);
+}
+
+/// The epoll instance.
+pub(super) struct Poll {
+    epoll: OwnedFd,
+}
+
+impl Poll {
+    /// Waits for the peer to leave, and for room where the socket is full.
+    pub(super) fn watch_subscribed(&self, id: usize, socket: &OwnedFd, is_full: bool) {
+        let mut flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+        if is_full {
+            flags |= epoll::EventFlags::OUT;
+        }
+        let data = epoll::EventData::new_u64(id as u64 | SUBSCRIBED);
+        // Fails only for a socket that is not there any more.
+        let _ = epoll::modify(&self.epoll, socket, data, flags);
+    }
+}
+
+/// A connection that has not subscribed.
+struct Peer {
+    socket: OwnedFd,
+    input: Vec<u8>,
+}
+
+struct Server<F> {
+    poll: Poll,
+    listener: TcpListener,
+    peers: Vec<Option<Peer>>,
+    free: Vec<usize>,
+    frames: Frames,
+    fanout: F,
+}
+
+/// What became of a request.
+enum Next {
+    Keep,
+    Close,
+    Subscribe,
+}
+
+/// Listens and gives the address with the port that was chosen.
+pub(super) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BenchError> {
+    let what = || format!("listen on {address}");
+    let listener = TcpListener::bind(address).map_err(|error| BenchError::io(what(), error))?;
+    // Listening again only changes the length of the queue.
+    net::listen(&listener, BACKLOG).map_err(|error| BenchError::io(what(), error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| BenchError::io(what(), error))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|error| BenchError::io(what(), error))?;
+    Ok((listener, address))
+}
+
+/// Serves until the process ends.
+pub(super) fn serve(listener: TcpListener, fanout: impl Fanout) -> Result<(), BenchError> {
+    let failed = |error| BenchError::io("use epoll", error);
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
+    let data = epoll::EventData::new_u64(LISTENER);
+    epoll::add(&epoll, &listener, data, epoll::EventFlags::IN).map_err(failed)?;
+    let mut server = Server {
+        poll: Poll { epoll },
+        listener,
+        peers: Vec::new(),
+        free: Vec::new(),
+        frames: Frames::default(),
+        fanout,
+    };
+    let mut events = Vec::with_capacity(BATCH);
+    let mut has_work = false;
+    loop {
+        events.clear();
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let timeout = has_work.then_some(&at_once);
+        match epoll::wait(&server.poll.epoll, spare_capacity(&mut events), timeout) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        for event in &events {
+            let data = event.data;
+            server.ready(data.u64(), event.flags);
+        }
+        has_work = server.fanout.work(&server.poll);
+    }
+}
+
+impl<F: Fanout> Server<F> {
+    fn ready(&mut self, data: u64, flags: epoll::EventFlags) {
+        if data == LISTENER {
+            return self.accept();
+        }
+        let Ok(id) = usize::try_from(data & !SUBSCRIBED) else {
+            return;
+        };
+        if data & SUBSCRIBED == 0 {
+            return self.read(id);
+        }
+        if flags.contains(epoll::EventFlags::OUT) {
+            self.fanout.writable(id, &self.poll);
+        }
+        let others = epoll::EventFlags::IN
+            | epoll::EventFlags::RDHUP
+            | epoll::EventFlags::HUP
+            | epoll::EventFlags::ERR;
+        let is_gone = self.fanout.socket(id).is_some_and(|socket| {
+            let mut scrap = [0; 512];
+            flags.intersects(others)
+                && match net::recv(socket, &mut scrap, RecvFlags::empty()) {
+                    Ok((_, length)) => length == 0,
+                    Err(error) => error != Errno::AGAIN,
+                }
+        });
+        if is_gone {
+            self.fanout.remove(id);
+        }
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        for _ in 0..BATCH {
+            let Ok(socket) = net::accept_with(&self.listener, flags) else {
+                return;
+            };
+            // The same as a hub's sockets have.
+            let _ = net::sockopt::set_tcp_nodelay(&socket, true);
+            let id = self.free.pop().unwrap_or_else(|| {
+                self.peers.push(None);
+                self.peers.len() - 1
+            });
+            let data = epoll::EventData::new_u64(id as u64);
+            if epoll::add(&self.poll.epoll, &socket, data, epoll::EventFlags::IN).is_ok() {
+                let input = Vec::new();
+                self.peers[id] = Some(Peer { socket, input });
+            } else {
+                self.free.push(id);
+            }
+        }
+    }
+
+    fn read(&mut self, id: usize) {
+        let Some(Some(peer)) = self.peers.get_mut(id) else {
+            return;
+        };
+        let mut buffer = [0; 16 << 10];
+        let next = match net::recv(&peer.socket, &mut buffer, RecvFlags::empty()) {
+            Ok((_, 0)) => Next::Close,
+            Ok((_, length)) => {
+                peer.input.extend_from_slice(&buffer[..length]);
+                self.requests(id)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Next::Keep,
+            Err(_) => Next::Close,
+        };
+        if matches!(next, Next::Keep) {
+            return;
+        }
+        let peer = self.peers[id].take();
+        self.free.push(id);
+        if let (Next::Subscribe, Some(peer)) = (next, peer) {
+            let id = self.fanout.add(peer.socket);
+            if let Some(socket) = self.fanout.socket(id) {
+                self.poll.watch_subscribed(id, socket, false);
+            }
+        }
+    }
+
+    /// Answers whole requests of a connection.
+    fn requests(&mut self, id: usize) -> Next {
+        loop {
+            let Some(Some(peer)) = self.peers.get_mut(id) else {
+                return Next::Keep;
+            };
+            let Some(request) = Request::parse(&peer.input) else {
+                let is_over = peer.input.len() > REQUEST_BYTES_MAX;
+                return if is_over { Next::Close } else { Next::Keep };
+            };
+            if request.is_get {
+                return if send_all(&peer.socket, STREAM_HEAD) {
+                    Next::Subscribe
+                } else {
+                    Next::Close
+                };
+            }
+            let data = data_of_form(&peer.input[request.head..request.length]);
+            peer.input.drain(..request.length);
+            let (frame, id) = self.frames.next(&data);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{id}",
+                id.len()
+            );
+            if !send_all(&peer.socket, answer.as_bytes()) {
+                return Next::Close;
+            }
+            self.fanout.publish(frame, &self.poll);
+        }
+    }
+}
+
+/// Where a request ends.
+struct Request {
+    is_get: bool,
+    head: usize,
+    length: usize,
+}
+
+impl Request {
+    /// A whole request at the begin of `input`.
+    fn parse(input: &[u8]) -> Option<Self> {
+        let head = memchr::memmem::find(input, b"\r\n\r\n")? + 4;
+        let length = input[..head]
+            .split(|&byte| byte == b'\n')
+            .find_map(|line| {
+                let (name, value) = line.split_at_checked(15)?;
+                name.eq_ignore_ascii_case(b"content-length:")
+                    .then(|| std::str::from_utf8(value.trim_ascii()).ok()?.parse().ok())?
+            })
+            .unwrap_or(0usize);
+        let length = head.saturating_add(length);
+        (input.len() >= length).then(|| Self {
+            is_get: input.starts_with(b"GET "),
+            head,
+            length,
+        })
+    }
+}
+
+/// Sends to a socket that has nothing in its buffer.
+fn send_all(socket: impl AsFd, bytes: &[u8]) -> bool {
+    net::send(socket, bytes, SendFlags::NOSIGNAL) == Ok(bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_taken_when_its_body_is_there() {
+        let text = b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
+        assert!(Request::parse(&text[..text.len() - 1]).is_none());
+        let request = Request::parse(text).unwrap();
+        assert_eq!((request.is_get, request.length), (false, text.len()));
+        assert!(Request::parse(b"GET / HTTP/1.1\r\n\r\n").unwrap().is_get);
+    }
+}
