@@ -2,6 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+// What the cost of matching grows with, in counts.
+#[path = "tests/cost.rs"]
+mod cost;
+
 fn matcher(text: &str) -> Matcher {
     Matcher::parse(text).expect("within the bounds")
 }
@@ -68,38 +72,19 @@ fn found_ids_are_appended() {
     assert_eq!(out, [MatcherId(7), MatcherId(7), id]);
 }
 
-#[test]
-fn many_templates_leave_few_candidates() {
-    let mut table = MatcherTable::default();
-    for i in 0..100_000 {
-        table.intern(&matcher(&format!(
-            "https://example.com/users/{i}/{{kind}}/new"
-        )));
-    }
-    let mut candidates_count = 0;
-    table
-        .templates
-        .candidates("https://example.com/users/77777/a/new", |_| {
-            candidates_count += 1;
-        });
-    assert_eq!(candidates_count, 1);
-    assert_eq!(
-        matching(&table, &["https://example.com/users/77777/a/new"]).len(),
-        1
-    );
-    for i in 0..100_000 {
-        table.release(MatcherId(i));
-    }
-    assert!(table.is_empty() && table.templates.ids.is_empty());
-}
+/// Texts of templates that share literals, and of plain matchers.
+const TEXT: &str =
+    "(\\*|(a|b|/|ab/|abab/ab|\\{x\\}|\\{y\\}|\\{+x\\}|\\{+y,z\\}|\\{/x,y\\}|\\{x,y\\*\\}){1,7})";
 
 proptest! {
     #[test]
     fn agrees_with_asking_every_matcher(
-        steps in prop::collection::vec(("(\\*|(a|b|/|\\{x\\}|\\{\\+x\\}|\\{/x,y\\}){1,4})", any::<bool>()), 1..60),
-        topics in prop::collection::vec("(a|b|/){0,5}", 1..4),
+        steps in prop::collection::vec((TEXT, prop::bool::weighted(0.75)), 1..120),
+        topics in prop::collection::vec("(a|b|/|ab/|abab/ab){0,7}", 1..4),
+        list_max in 1..9_u32,
     ) {
         let mut table = MatcherTable::default();
+        table.templates.set_list_max(list_max);
         let mut live: Vec<(String, MatcherId)> = Vec::new();
         for (text, is_added) in steps {
             if is_added || live.is_empty() {
@@ -119,5 +104,9 @@ proptest! {
         expected.sort();
         expected.dedup();
         prop_assert_eq!(matching(&table, &topics), expected);
+        for (_, id) in live {
+            table.release(id);
+        }
+        prop_assert!(table.is_empty() && table.templates.is_blank());
     }
 }

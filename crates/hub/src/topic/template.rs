@@ -52,7 +52,33 @@ pub(super) struct Template {
     /// Length of the literal after the last expression, in bytes.
     suffix_bytes: u16,
     /// What stands between the two: starts and ends with an expression.
-    parts: Box<[Part]>,
+    parts: Parts,
+}
+
+/// The parts of a template. Most have one or two expressions, and then no allocation of their own.
+#[derive(Debug)]
+enum Parts {
+    One([Part; 1]),
+    Three([Part; 3]),
+    Many(Box<[Part]>),
+}
+
+impl Parts {
+    fn new(parts: Vec<Part>) -> Self {
+        parts
+            .try_into()
+            .map(Self::One)
+            .or_else(|parts| parts.try_into().map(Self::Three))
+            .unwrap_or_else(|parts| Self::Many(parts.into_boxed_slice()))
+    }
+
+    fn as_slice(&self) -> &[Part] {
+        match self {
+            Self::One(parts) => parts,
+            Self::Three(parts) => parts,
+            Self::Many(parts) => parts,
+        }
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -104,10 +130,7 @@ impl Template {
                 )
             };
             at = end;
-            // `{a}{b}` accepts what `{a}` does; without this a row of them costs for nothing.
-            if !(parts.last() == Some(&part) && part.is_idempotent()) {
-                parts.push(part);
-            }
+            push(&mut parts, part);
         }
         if expressions_count > MATCHER_EXPRESSIONS_MAX {
             return Err(TemplateError::TooManyExpressions);
@@ -130,17 +153,17 @@ impl Template {
         Ok(Self {
             prefix_bytes,
             suffix_bytes,
-            parts: parts.into_boxed_slice(),
+            parts: Parts::new(parts),
         })
     }
 
-    /// The literal before the first expression; `text` is what the template was parsed from.
-    /// How many expressions it holds.
+    /// How many expressions it holds, less those that add nothing.
     pub(super) fn expressions(&self) -> usize {
         let is_expression = |part: &&Part| !matches!(part, Part::Literal { .. });
-        self.parts.iter().filter(is_expression).count()
+        self.parts.as_slice().iter().filter(is_expression).count()
     }
 
+    /// The literal before the first expression; `text` is what the template was parsed from.
     pub(super) fn prefix<'t>(&self, text: &'t str) -> &'t str {
         &text[..usize::from(self.prefix_bytes)]
     }
@@ -148,6 +171,29 @@ impl Template {
     /// The literal after the last expression; `text` is what the template was parsed from.
     pub(super) fn suffix<'t>(&self, text: &'t str) -> &'t str {
         &text[text.len() - usize::from(self.suffix_bytes)..]
+    }
+
+    /// The literals between expressions; `text` is what the template was parsed from.
+    pub(super) fn inner_literals<'t>(&'t self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        self.parts.as_slice().iter().filter_map(|part| match *part {
+            Part::Literal { from, to } => Some(&text[usize::from(from)..usize::from(to)]),
+            Part::Expression(_) => None,
+        })
+    }
+
+    /// The template as numbers: the bytes of its literals, and one for each expression. Two that
+    /// give the same accept the same topics.
+    pub(super) fn program<'t>(&'t self, text: &'t str) -> impl Iterator<Item = u64> {
+        let inner = self.parts.as_slice().iter().flat_map(move |part| {
+            let (literal, expression) = match *part {
+                Part::Literal { from, to } => (&text[usize::from(from)..usize::from(to)], None),
+                Part::Expression(expression) => ("", Some(expression.number())),
+            };
+            literal.bytes().map(u64::from).chain(expression)
+        });
+        let (prefix, suffix) = (self.prefix(text), self.suffix(text));
+        let prefix = prefix.bytes().map(u64::from);
+        prefix.chain(inner).chain(suffix.bytes().map(u64::from))
     }
 
     /// Whether the topic fits; `text` is what the template was parsed from.
@@ -158,7 +204,7 @@ impl Template {
         let Some(middle) = middle.map(str::as_bytes) else {
             return false;
         };
-        match &*self.parts {
+        match self.parts.as_slice() {
             // The common case needs no position sets.
             [Part::Expression(expression)] => {
                 let mut is_match = false;
@@ -170,18 +216,21 @@ impl Template {
     }
 }
 
-impl Part {
-    /// Whether two of these in a row accept what one does: a single run of one class.
-    fn is_idempotent(&self) -> bool {
-        matches!(
-            self,
-            Self::Expression(Expression {
-                first: None,
-                repeats: 0,
-                ..
-            })
-        )
+/// Appends a part, unless it accepts nothing that its neighbour does not: without this a row of
+/// expressions would cost for nothing, and the same template would be many.
+fn push(parts: &mut Vec<Part>, part: Part) {
+    if let Part::Expression(expression) = part {
+        while let Some(Part::Expression(last)) = parts.last() {
+            if last.absorbs(expression) {
+                return;
+            }
+            if !expression.absorbs(*last) {
+                break;
+            }
+            parts.pop();
+        }
     }
+    parts.push(part);
 }
 
 /// A position in a template's text; [`TOPIC_BYTES_MAX`] fits.
@@ -267,7 +316,7 @@ fn parse_expression(bytes: &[u8], mut at: usize) -> Result<(Expression, usize), 
         head: with_equals(is_named || is_first_exploded),
         tail: with_equals(is_named || is_any_exploded),
     };
-    Ok((expression, at))
+    Ok((expression.simplified(), at))
 }
 
 /// Parses a variable's name and modifier; says whether it is exploded, and where it ends. The
@@ -322,6 +371,41 @@ impl Progress {
 }
 
 impl Expression {
+    /// The same language in its shortest form: where the first run takes separators and all that
+    /// later runs take, there is but one run. So `{a,b}` is `{a}`, and `{+a,b*}` is `{+a}`.
+    fn simplified(mut self) -> Self {
+        if self.head & RESERVED != 0 {
+            self.head = RESERVED; // holds `=` and everything of SIMPLE
+            self.tail = RESERVED;
+        }
+        let takes_separator = CLASS[usize::from(self.separator)] & self.head != 0;
+        if takes_separator && self.tail & !self.head == 0 {
+            self.repeats = 0;
+        }
+        if self.repeats == 0 {
+            self.tail = self.head;
+        }
+        self
+    }
+
+    /// Whether it accepts whatever it and the other one accept in a row.
+    fn absorbs(self, other: Self) -> bool {
+        let is_run = |expression: Self| expression.first.is_none() && expression.repeats == 0;
+        // Every byte of every expansion is reserved or unreserved, or part of a `%XX`.
+        let takes_all = self.head == RESERVED;
+        is_run(self) && (takes_all || (is_run(other) && other.head & !self.head == 0))
+    }
+
+    /// A number that no other expression and no byte has.
+    fn number(self) -> u64 {
+        let first = self.first.map_or(0x1FF, u64::from);
+        let bytes = [self.separator, self.head, self.tail];
+        let number = bytes
+            .iter()
+            .fold(first, |number, &byte| number << 8 | u64::from(byte));
+        0x100 | (number << 16 | u64::from(self.repeats)) << 9
+    }
+
     /// Walks the topic once. `starts` says at which positions the expression may begin, the
     /// last of them being `last_start`; `ends` is called with each position where it may end.
     fn run(
