@@ -19,7 +19,7 @@ need_module() {
     # The machine has no way to the proxy, or the answer is too slow: the same for us.
     (cd "$go_work/empty" && GOTOOLCHAIN=local timeout 20 env GO111MODULE=on GOPATH="$go_work/path" \
         GOFLAGS=-modcacherw go mod download "$1" >&2) 2>"$go_work/error.log" ||
-        skip "$1: Go modules cannot be fetched from here ($(tail -1 "$go_work/error.log" | cut -c1-160))"
+        skip "$1: Go modules cannot be fetched from here ($(tail -1 "$go_work/error.log" | sed "s/.*: //; s/[[:space:]]*$//"))"
 }
 
 # Debian's Go may be older than the one a module needs, and than the one that can fetch a newer Go.

@@ -7,6 +7,7 @@
 #   ROUNDS=3     how often every peer takes its turn; the figures are medians
 #   PEERS="..."  which folders of bench/peers/, in this order
 #   OUT=DIR      where to write, in place of bench/runs/<date>-peers
+#   GUSH=FILE    the program that measures, in place of the one that is built
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
@@ -22,7 +23,7 @@ generator_core=${GENERATOR_CORE:-1}
 export SERVER_CORE=$server_core
 # Ports from here on, a few for each start, so that no start meets a port of one before it.
 port=${FIRST_PORT:-20100}
-gush=$target/release/gush
+gush=${GUSH:-$target/release/gush}
 
 if [ -n "${QUICK:-}" ]; then
     rounds=${ROUNDS:-1} hold=1 seconds=2 slow_events=4 fast_events=20

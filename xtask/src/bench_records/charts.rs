@@ -97,10 +97,10 @@ fn chart(run: &Run, plan: &Plan) -> Option<Chart> {
         bars.map(|(scenario, key, _)| Some(run.figure(scenario, &peer.name, key)?.median))
             .collect()
     };
-    let groups: Vec<(&str, Vec<f64>)> = run
+    let groups: Vec<(String, Vec<f64>)> = run
         .peers
         .iter()
-        .filter_map(|peer| Some((peer.title.as_str(), values(peer)?)))
+        .filter_map(|peer| Some((label(run, plan, peer), values(peer)?)))
         .collect();
     if groups.is_empty() {
         return None;
@@ -113,14 +113,21 @@ fn chart(run: &Run, plan: &Plan) -> Option<Chart> {
             x_unit: String::new(),
             y_unit: plan.unit.to_owned(),
             shape: Shape::Bars,
-            labels: groups
-                .iter()
-                .map(|(title, _)| (*title).to_owned())
-                .collect(),
+            labels: groups.iter().map(|(label, _)| label.clone()).collect(),
             points: points
                 .map(|(place, (_, values))| (f64::from(place), values[bar]))
                 .collect(),
         }
     });
     Some(Chart::new(plan.title, series.collect()))
+}
+
+/// A short bar of a server that did not do all of its work has to say so.
+fn label(run: &Run, plan: &Plan, peer: &Peer) -> String {
+    let mut scenarios = plan.bars.iter().map(|(scenario, ..)| scenario);
+    if scenarios.any(|scenario| run.failures(scenario, &peer.name) > 0.0) {
+        format!("{} (not all)", peer.title)
+    } else {
+        peer.title.clone()
+    }
 }

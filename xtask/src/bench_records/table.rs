@@ -204,12 +204,12 @@ pub(super) fn page(run: &Run) -> String {
         page,
         "Written by `cargo xtask bench-records` from `raw/`, which `make bench-peers` wrote. Every \
          server had one core, the\ngenerator (`gush bench`) another; 200-byte events, one topic, \
-         HTTP/1.1 on loopback. Figures are medians of {} rounds,\nwith the lowest and the highest \
+         HTTP/1.1 on loopback. Figures are medians of {},\nwith the lowest and the highest \
          behind them; **bold** is the best of a column among those that lost, doubled and\nrefused \
          nothing. CPU is the server's user and system time; memory is resident memory beyond what \
          the server had\nbefore the streams came. [What each was tuned with, and \
          why](../../../docs/concepts/rivals.md).\n\n## Servers\n\n",
-        run.rounds()
+        rounds(run)
     );
     for peer in &run.peers {
         let state = if peer.is_measured {
@@ -234,6 +234,13 @@ pub(super) fn page(run: &Run) -> String {
         run.machine.trim_end()
     );
     page
+}
+
+fn rounds(run: &Run) -> String {
+    match run.rounds() {
+        1 => "one round".to_owned(),
+        count => format!("{count} rounds"),
+    }
 }
 
 /// The table of one scenario: a row for each peer that has a figure in it.
@@ -335,10 +342,10 @@ pub(super) fn front(run: &Run, place: &str) -> String {
     }
     let _ = write!(
         block,
-        "\nOne machine, one run, {} rounds in turn: the server on one core, the generator on \
+        "\nOne machine, one run, {} in turn: the server on one core, the generator on \
          another, 200-byte events, HTTP/1.1 on\nloopback; medians. **Bold** is the best of a \
          column. A cell with \"lost\" did not deliver everything, and is not compared.\n",
-        run.rounds()
+        rounds(run)
     );
     for peer in run.peers.iter().filter(|peer| !peer.is_measured) {
         let what = if run.is_recorded(&peer.name) {

@@ -43,6 +43,8 @@ fn run_in(root: &Path) -> PathBuf {
         1,
         "\"server_rss_bytes_per_stream\":20000",
     );
+    let results = "\"server_rss_bytes_per_stream\":100,\"refused_count\":5";
+    raw("idle-10000", "pushpin", 1, results);
     folder
 }
 
@@ -78,6 +80,8 @@ fn the_runs_own_page_has_the_ranges_and_the_charts() {
     assert!(page.contains("5.00 µs (4.00 µs to 9.00 µs)"), "{page}");
     assert!(page.contains("long ago") && page.contains("two cores"));
     assert!(page.contains("(memory.svg)") && folder.join("memory.svg").exists());
+    let chart = std::fs::read_to_string(folder.join("memory.svg")).unwrap();
+    assert!(chart.contains(">Pushpin (not all)<") && chart.contains(">gush<"));
     assert!(!page.contains("(latency.svg)"), "nobody has a latency");
 }
 
