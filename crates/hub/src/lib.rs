@@ -15,6 +15,9 @@ pub mod secret;
 // What the machine gives: cores and descriptors.
 pub mod limits;
 
+// Memory as arithmetic: what streams cost, and whether the machine has it.
+pub mod budget;
+
 // Time as the hub sees it.
 pub mod clock;
 

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::accept::{Listener, accept};
+use crate::budget::{self, Budget};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Loaded, Settings, reload_changes};
 use crate::dev::{self, DevInfo};
@@ -78,6 +79,13 @@ pub fn serve(
     let policy = Policy::new(settings)?;
     let runtime = runtime()?;
     let plan = Plan::new(&policy.settings, limits::cores(), descriptors);
+    let budget = Budget::new(&policy.settings, plan.connections_max);
+    tracing::info!("{budget}");
+    if policy.settings.max_connections > 0 {
+        budget
+            .check(budget::machine_bytes())
+            .map_err(|error| ServeError::new(format!("--max-connections: {error}")))?;
+    }
     // Before anything is open that a shard's own descriptor table should not hold a copy of.
     let seats = {
         let _inside = runtime.enter();

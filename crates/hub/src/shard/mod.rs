@@ -71,6 +71,11 @@ const JOBS_MAX: usize = 1024;
 /// Most bytes of frames the waiting events may keep alive.
 const JOBS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// User memory of one subscriber: its place and, in tables that double when they grow, its timer,
+/// its entry in a matcher's list and later one in the list of free places.
+pub(crate) const STREAM_STATE_BYTES: usize =
+    subscriber::PLACE_BYTES + 2 * (wheel::LINK_BYTES + 2 * size_of::<u32>());
+
 const WAKE: Token = Token(usize::MAX);
 
 /// What the shards share: each part is either immutable or made for sharing.

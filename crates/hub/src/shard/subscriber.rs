@@ -156,7 +156,7 @@ struct Place {
 }
 
 /// Bytes of user memory a subscriber's state takes, a sweep's two cache lines.
-pub(crate) const PLACE_BYTES: usize = size_of::<Place>();
+pub(super) const PLACE_BYTES: usize = size_of::<Place>();
 const _: () = assert!(PLACE_BYTES <= 128);
 
 /// The subscribers of a shard by place. A place is used again under a new generation.

@@ -14,6 +14,9 @@ struct Link {
     slot: u32,
 }
 
+/// Bytes of one timer.
+pub(super) const LINK_BYTES: usize = size_of::<Link>();
+
 const UNLINKED: Link = Link {
     previous: NONE,
     next: NONE,
