@@ -46,7 +46,8 @@ pub struct SocketMemory {
     pub orphans_count: u64,
     /// Bytes in TCP's send and receive buffers (sockstat `mem`, in whole pages).
     pub buffer_bytes: u64,
-    /// Bytes in the slab caches of sockets; `None` where /proc/slabinfo may not be read (root only).
+    /// Bytes in the slab caches of sockets; `None` where /proc/slabinfo may not be read (root
+    /// only).
     pub slab_bytes: Option<u64>,
 }
 

@@ -26,6 +26,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         lanes: load.publishers,
         first: 0,
         core: options.pin_generator,
+        patience: options.patience,
     };
     progress.phase("opening streams", 0);
     let readers = Readers::start(plan)?;

@@ -29,8 +29,6 @@ const LOOK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 10_000_000,
 };
-/// Time without any progress after which what has not come is given up.
-const STALL: Duration = Duration::from_secs(10);
 /// Longest wait for a connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,6 +46,8 @@ pub(super) struct Plan {
     pub(super) first: u32,
     /// Core the thread is pinned to.
     pub(super) core: Option<usize>,
+    /// Time without any progress after which what has not come is given up.
+    pub(super) patience: Duration,
 }
 
 /// What one stream brought. Times are nanoseconds of the monotonic clock, 0 for "not yet".
@@ -91,6 +91,7 @@ pub(super) struct Readers {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Outcomes>>,
     streams: u64,
+    patience: Duration,
 }
 
 /// What all streams brought.
@@ -132,7 +133,7 @@ impl Readers {
             );
         }
         let shared = Arc::new(Shared::default());
-        let streams = plan.streams as u64;
+        let (streams, patience) = (plan.streams as u64, plan.patience);
         let thread = {
             let shared = Arc::clone(&shared);
             let body = move || Reader::new(&plan, shared).work(sockets, &plan);
@@ -145,12 +146,13 @@ impl Readers {
             shared,
             thread: Some(thread),
             streams,
+            patience,
         })
     }
 
     /// Waits until every stream has its answer's head.
     pub(super) fn wait_open(&self) -> Result<(), BenchError> {
-        let until = Instant::now() + STALL;
+        let until = Instant::now() + self.patience;
         while self.shared.opened.load(Ordering::Acquire) < self.streams {
             let is_ended = self.shared.ended.load(Ordering::Acquire) > 0;
             if is_ended || Instant::now() > until {
@@ -169,14 +171,14 @@ impl Readers {
     }
 
     /// Waits until all streams together have `events`, have ended, or nothing comes for
-    /// [`STALL`]; tells `progress` meanwhile.
+    /// the patience; tells `progress` meanwhile.
     pub(super) fn wait_events(&self, events: u64, progress: &crate::Progress) {
         let mut last = (self.events(), Instant::now());
         loop {
             let now = self.events();
             progress.set(now);
             let is_ended = self.shared.ended.load(Ordering::Acquire) >= self.streams;
-            if now >= events || is_ended || last.1.elapsed() > STALL {
+            if now >= events || is_ended || last.1.elapsed() > self.patience {
                 return;
             }
             if now != last.0 {

@@ -123,13 +123,12 @@ fn before(events: u64, percent: f64) -> u64 {
 
 fn parameters(report: &mut Report, options: &BenchOptions) {
     report.parameter("subscribers", options.subscribers);
-    match &options.resume_id {
-        Some(id) => report.parameter("resume_id", id.as_str()),
-        None => {
-            report.parameter("events", options.events.unwrap_or(EVENTS_DEFAULT));
-            report.parameter("resume_at_percent", options.resume_at);
-            report.parameter("size_bytes", options.size);
-        }
+    if let Some(id) = &options.resume_id {
+        report.parameter("resume_id", id.as_str());
+    } else {
+        report.parameter("events", options.events.unwrap_or(EVENTS_DEFAULT));
+        report.parameter("resume_at_percent", options.resume_at);
+        report.parameter("size_bytes", options.size);
     }
     report.parameter("live_subscribers", options.live);
     if let Some(label) = &options.label {
@@ -153,6 +152,7 @@ fn replay(
         lanes: 1,
         first: place.first,
         core: options.pin_generator,
+        patience: options.patience,
     })?;
     // Where nobody knows how much comes, the end is when nothing comes any more.
     let events = if place.events.is_some() {

@@ -120,7 +120,8 @@ impl Chart {
     pub fn file(&self) -> String {
         let element = self.element();
         let ground = format!(
-            "><style>{STYLE}</style><rect class=\"ground\" width=\"100%\" height=\"100%\" rx=\"6\"/>"
+            "><style>{STYLE}</style>\
+             <rect class=\"ground\" width=\"100%\" height=\"100%\" rx=\"6\"/>"
         );
         element.replacen('>', &ground, 1) + "\n"
     }

@@ -4,7 +4,7 @@ use gush_bench::BenchOptions;
 use gush_bench::modes::fanout;
 
 use crate::mock::Faults;
-use crate::{fails, has, run};
+use crate::{PATIENCE, fails, has, run};
 
 fn options() -> BenchOptions {
     BenchOptions {
@@ -12,6 +12,7 @@ fn options() -> BenchOptions {
         events: Some(40),
         window: Some(2),
         size: 64,
+        patience: PATIENCE,
         ..BenchOptions::default()
     }
 }

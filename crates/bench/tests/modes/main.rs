@@ -5,8 +5,14 @@ mod mock;
 mod publish;
 mod replay;
 
+use std::time::Duration;
+
 use gush_bench::{BenchError, BenchOptions, Progress, Report};
 use mock::{Faults, Mock};
+
+/// How long a mode waits for what the mock will never send. Longer than a busy machine may hold the
+/// mock up: it delivers before it answers.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A mode, as the library offers them.
 type Mode = fn(&BenchOptions, &Progress) -> Result<Report, BenchError>;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest request body that is taken.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -201,7 +201,13 @@ fn subscribe(shared: &Shared, mut socket: TcpStream, request: &Request) -> io::R
 
 /// The answer to a publish; `None` closes the connection.
 fn publish(shared: &Shared, request: &Request) -> Option<String> {
-    std::thread::sleep(shared.faults.delay);
+    let until = Instant::now() + shared.faults.delay;
+    while let Some(left) = until
+        .checked_duration_since(Instant::now())
+        .filter(|t| !t.is_zero())
+    {
+        std::thread::park_timeout(left);
+    }
     let body = String::from_utf8_lossy(&request.body);
     let mut state = shared.state();
     if request.is_batch {
@@ -210,7 +216,7 @@ fn publish(shared: &Shared, request: &Request) -> Option<String> {
             let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
             match accept(shared, &mut state, &text("topic"), &text("data")) {
                 Ok(id) => format!("{{\"id\":\"{id}\"}}\n"),
-                Err(_) => "{\"error\":\"not now\",\"status\":503}\n".to_owned(),
+                Err(()) => "{\"error\":\"not now\",\"status\":503}\n".to_owned(),
             }
         });
         let lines: String = lines.collect();

@@ -6,7 +6,7 @@ use gush_bench::BenchOptions;
 use gush_bench::modes::publish;
 
 use crate::mock::Faults;
-use crate::{fails, has, run};
+use crate::{PATIENCE, fails, has, run};
 
 fn options() -> BenchOptions {
     BenchOptions {
@@ -14,6 +14,7 @@ fn options() -> BenchOptions {
         publishers: 3,
         events: Some(60),
         size: 64,
+        patience: PATIENCE,
         ..BenchOptions::default()
     }
 }

@@ -6,7 +6,7 @@ use gush_bench::BenchOptions;
 use gush_bench::modes::replay;
 
 use crate::mock::Faults;
-use crate::{fails, has, run};
+use crate::{PATIENCE, fails, has, run};
 
 fn options() -> BenchOptions {
     BenchOptions {
@@ -14,6 +14,7 @@ fn options() -> BenchOptions {
         events: Some(100),
         resume_at: 40.0,
         size: 64,
+        patience: PATIENCE,
         ..BenchOptions::default()
     }
 }

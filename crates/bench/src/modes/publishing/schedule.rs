@@ -31,8 +31,7 @@ impl Schedule {
         let threads = threads.max(1) as u64;
         let share = |all: u64| all / threads + u64::from((index as u64) < all % threads);
         let duration = match (load.events, load.duration) {
-            (Some(_), None) => None,
-            (Some(_), Some(_)) => None,
+            (Some(_), _) => None,
             (None, duration) => Some(duration.unwrap_or(DURATION_DEFAULT)),
         };
         let nanos = duration.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));

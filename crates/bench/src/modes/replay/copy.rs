@@ -107,6 +107,7 @@ fn speed(
         lanes: 1,
         first: 0,
         core: options.pin_generator,
+        patience: options.patience,
     })?;
     readers.wait_events(events, &Progress::silent());
     let outcomes = readers.finish();

@@ -39,6 +39,7 @@ impl Live {
             lanes: 1,
             first: 0,
             core: options.pin_generator,
+            patience: options.patience,
         })?;
         readers.wait_open()?;
         let stop = Arc::new(AtomicBool::new(false));
