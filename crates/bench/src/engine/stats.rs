@@ -15,6 +15,8 @@ pub struct Counts {
     pub failed: u64,
     /// Open ones that the server ended.
     pub dropped: u64,
+    /// Open ones that read nothing, and that the server ended with a reset.
+    pub cut: u64,
     /// Events, each counted once for each stream that got it.
     pub delivered: u64,
     /// Deliveries of an event that the stream had got already.
@@ -43,6 +45,7 @@ impl Counts {
             refused: f(self.refused, other.refused),
             failed: f(self.failed, other.failed),
             dropped: f(self.dropped, other.dropped),
+            cut: f(self.cut, other.cut),
             delivered: f(self.delivered, other.delivered),
             doubled: f(self.doubled, other.doubled),
             reordered: f(self.reordered, other.reordered),

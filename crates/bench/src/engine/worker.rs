@@ -380,7 +380,7 @@ impl Worker {
                 stats.counts.dropped += 1;
                 self.shared.leave(self.streams[id].role.topic);
             }
-            State::Slow => stats.counts.dropped += 1,
+            State::Slow => stats.counts.cut += 1,
             State::Closed => {}
         }
         self.close(id);

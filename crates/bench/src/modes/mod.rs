@@ -1,8 +1,12 @@
 //! What can be measured. Each mode is `run(&BenchOptions, &Progress) -> Result<Report, BenchError>`.
 
 pub(crate) mod common;
+pub mod connect;
 pub mod fanout;
+pub mod idle;
 pub mod publish;
 pub mod replay;
+pub mod slow;
+pub mod topics;
 mod publishing;
 mod readers;
