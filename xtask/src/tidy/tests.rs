@@ -28,10 +28,8 @@ fn code_is_seen_and_texts_and_comments_are_not() {
     assert_eq!(errors_of("crates/hub/src/x.rs", text), Vec::<String>::new());
     let text = "fn a() {}\nconst C: char = '\"'; unsafe {}\n";
     let found = errors_of("crates/hub/src/x.rs", text);
-    assert_eq!(
-        found,
-        ["crates/hub/src/x.rs:2: unsafe outside crates/hub/src/socket"]
-    );
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("crates/hub/src/x.rs:2: unsafe outside crates/hub/src/socket,"));
 }
 
 #[test]

@@ -1,0 +1,337 @@
+//! What the data path takes from the heap, counted: nothing for a delivery, nothing on a shard's
+//! thread at all once it has seen its load, and on the publisher's side a known number for each
+//! event.
+#![expect(unsafe_code, reason = "decision record 0021")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use gush_hub::config::{Settings, Sources};
+use gush_hub::matcher_table::MatcherTable;
+use gush_hub::topic::Matcher;
+use gush_hub::window::Window;
+use gush_log::{Draft, Log, MemoryConfig, MemoryLog};
+
+/// The system's allocator, with counts for each thread.
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Threads counted, more than this process has; any above share the last place.
+const THREADS: usize = 256;
+
+static COUNTS: [Counts; THREADS] = [const { Counts::new() }; THREADS];
+static THREADS_SEEN: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug)]
+struct Counts {
+    thread: AtomicI32,
+    taken: AtomicU64,
+    given_back: AtomicU64,
+    /// Bytes taken and not given back by the same thread.
+    bytes: AtomicU64,
+}
+
+impl Counts {
+    const fn new() -> Self {
+        Self {
+            thread: AtomicI32::new(0),
+            taken: AtomicU64::new(0),
+            given_back: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Those of the calling thread. Takes nothing from the heap, so an allocator may call it.
+    fn mine() -> &'static Self {
+        thread_local! {
+            static PLACE: Cell<usize> = const { Cell::new(usize::MAX) };
+        }
+        // While a thread ends its locals may be gone.
+        let place = PLACE.try_with(|place| {
+            if place.get() == usize::MAX {
+                place.set(THREADS_SEEN.fetch_add(1, Relaxed).min(THREADS - 1));
+                let thread = rustix::thread::gettid().as_raw_nonzero().get();
+                COUNTS[place.get()].thread.store(thread, Relaxed);
+            }
+            place.get()
+        });
+        &COUNTS[place.unwrap_or(THREADS - 1)]
+    }
+
+    fn take(&self, bytes: usize) {
+        self.taken.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.given_back.fetch_add(1, Relaxed);
+        self.bytes.fetch_sub(bytes as u64, Relaxed);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting takes no memory and
+// touches atomics only.
+unsafe impl GlobalAlloc for Counting {
+    // SAFETY: the caller's promises are those the system's allocator asks for.
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Counts::mine().take(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    // SAFETY: as above.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Counts::mine().take(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    // SAFETY: as above.
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Counts::mine().give_back(layout.size());
+        Counts::mine().take(size);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    // SAFETY: as above.
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        Counts::mine().give_back(layout.size());
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// How often the threads whose name begins so have taken from the heap, and given back.
+fn taken_by(name: &str) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for counts in &COUNTS[..THREADS_SEEN.load(Relaxed).min(THREADS)] {
+        let thread = counts.thread.load(Relaxed);
+        let comm = std::fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
+        if comm.is_ok_and(|comm| comm.starts_with(name)) {
+            sum.0 += counts.taken.load(Relaxed);
+            sum.1 += counts.given_back.load(Relaxed);
+        }
+    }
+    sum
+}
+
+/// How often this thread takes from the heap while `work` runs, and the bytes it then holds more.
+fn taken_here(work: impl FnOnce()) -> (u64, i64) {
+    let mine = Counts::mine();
+    let (taken, bytes) = (mine.taken.load(Relaxed), mine.bytes.load(Relaxed));
+    work();
+    let bytes = mine.bytes.load(Relaxed).wrapping_sub(bytes);
+    (mine.taken.load(Relaxed) - taken, bytes.cast_signed())
+}
+
+/// How often an event in memory takes from the heap between its draft and the window.
+const EVENT_TAKINGS_MAX: u64 = 11;
+
+const KEY: &str = "a-key-of-this-test-and-of-no-other-use";
+
+/// Far beyond what a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A hub in this process with one shard, on a port of its own, until the process ends.
+fn hub() -> SocketAddr {
+    let flag = |key, value: &str| (key, vec![value.to_owned()]);
+    let sources = Sources {
+        flags: vec![
+            flag("listen", "127.0.0.1:0"),
+            flag("log", "memory"),
+            flag("retention_events", "1000"),
+            flag("window_events", "500"),
+            flag("publisher_key", KEY),
+            flag("anonymous", "true"),
+            flag("shards", "1"),
+        ],
+        ..Sources::none()
+    };
+    let loaded = Settings::load(&sources).expect("settings of this test");
+    let (tell, told) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let reload = || Settings::load(&Sources::none());
+        let ready = Box::new(move |started: &gush_hub::Started| {
+            let _ = tell.send(started.public[0]);
+        });
+        gush_hub::serve(loaded, &reload, ready)
+    });
+    told.recv_timeout(PATIENCE).expect("a hub")
+}
+
+fn connect(address: SocketAddr) -> BufReader<TcpStream> {
+    let socket = TcpStream::connect(address).expect("a connection");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    BufReader::new(socket)
+}
+
+/// Reads up to and with the line that begins so.
+fn read_to(reader: &mut BufReader<TcpStream>, start: &str) {
+    let mut line = String::new();
+    while !line.starts_with(start) {
+        line.clear();
+        let count = reader.read_line(&mut line).expect("bytes");
+        assert_ne!(count, 0, "the hub closed before {start:?}");
+    }
+}
+
+fn subscribe(address: SocketAddr, topic: &str) -> BufReader<TcpStream> {
+    let mut reader = connect(address);
+    let request = format!("GET /.well-known/mercure?topic={topic} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let socket = reader.get_mut();
+    socket.write_all(request.as_bytes()).expect("a request");
+    read_to(&mut reader, ":\n");
+    reader
+}
+
+struct Publisher {
+    connection: BufReader<TcpStream>,
+    token: String,
+    count: usize,
+}
+
+impl Publisher {
+    fn new(address: SocketAddr) -> Self {
+        let claims = serde_json::json!({ "mercure": { "publish": ["*"] } });
+        Self {
+            connection: connect(address),
+            token: gush_hub::keys::sign(&claims, KEY, None).expect("a token"),
+            count: 0,
+        }
+    }
+
+    /// Publishes events, each once everybody has had the last one.
+    fn publish(&mut self, count: usize, subscribers: &mut [BufReader<TcpStream>]) {
+        for _ in 0..count {
+            self.count += 1;
+            let body = format!("topic=%2Fbooks%2F1&data={:0>200}", self.count);
+            let request = format!(
+                "POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+                self.token,
+                body.len()
+            );
+            let socket = self.connection.get_mut();
+            socket.write_all(request.as_bytes()).expect("a request");
+            self.read_answer();
+            let data = format!("data: {:0>200}", self.count);
+            for subscriber in &mut *subscribers {
+                read_to(subscriber, &data);
+            }
+        }
+    }
+
+    fn read_answer(&mut self) {
+        read_to(&mut self.connection, "HTTP/1.1 200");
+        let mut line = String::new();
+        let mut length = 0;
+        while line != "\r\n" {
+            line.clear();
+            self.connection.read_line(&mut line).expect("a header");
+            let line = line.to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut id = vec![0; length];
+        self.connection.read_exact(&mut id).expect("an id");
+    }
+}
+
+#[test]
+fn a_shard_takes_nothing_for_events_and_deliveries() {
+    let address = hub();
+    let topics = ["%2Fbooks%2F1", "%2Fbooks%2F%7Bid%7D", "*", "%7B%2Brest%7D"];
+    let topics = topics.iter().cycle().take(100);
+    let mut subscribers: Vec<_> = topics.map(|topic| subscribe(address, topic)).collect();
+    let mut publisher = Publisher::new(address);
+    // Until log and window are full and everything has the size it needs.
+    publisher.publish(1500, &mut subscribers);
+    let before = (taken_by("shard-0"), taken_by("http"));
+    publisher.publish(1000, &mut subscribers);
+    let after = (taken_by("shard-0"), taken_by("http"));
+    let shard = (after.0.0 - before.0.0, after.0.1 - before.0.1);
+    let http = (after.1.0 - before.1.0, after.1.1 - before.1.1);
+    println!(
+        "1,000 events to 100 subscribers: taken {} times and given back {} times by the shard's \
+         thread, {} and {} by those of HTTP",
+        shard.0, shard.1, http.0, http.1
+    );
+    assert_eq!(shard, (0, 0));
+}
+
+#[test]
+fn an_event_takes_a_known_number_of_times_on_its_way_to_the_window() {
+    let log = MemoryLog::new(MemoryConfig {
+        bytes_max: 1 << 30,
+        events_max: 500,
+    });
+    let window = Window::new(log.bounds().next, 1 << 30, 250, Vec::new());
+    log.set_tail(Arc::new(window));
+    let drafts = |count: usize| -> Vec<Draft> {
+        let draft = |i| Draft {
+            topics: Box::new(["/books/1".into()]),
+            is_private: false,
+            id: None,
+            kind: None,
+            retry_ms: None,
+            data: format!("{i:0>200}").into(),
+        };
+        (0..count).map(draft).collect()
+    };
+    let append = |drafts: Vec<Draft>| {
+        for draft in drafts {
+            log.append(draft, Box::new(|outcome| assert!(outcome.is_ok())));
+        }
+    };
+    append(drafts(1000));
+    let ready = drafts(1000);
+    let (taken, _) = taken_here(|| append(ready));
+    println!("1,000 events from a draft into log and window: taken {taken} times");
+    // For each: the event, the list of what it pushes out, and its id as text for the frame and
+    // for the answer. The frame itself comes from the window's pool, which starts a block now and
+    // then.
+    assert!(taken <= 1000 * EVENT_TAKINGS_MAX + 16, "{taken}");
+}
+
+#[test]
+fn a_matcher_takes_few_bytes_and_matching_none() {
+    let matchers = |text: &dyn Fn(usize) -> String| -> Vec<Matcher> {
+        let matcher = |i| Matcher::parse(&text(i)).expect("within the bounds");
+        (0..100_000).map(matcher).collect()
+    };
+    let exact = matchers(&|i| format!("https://example.com/books/{i:06}"));
+    let templates = matchers(&|i| format!("https://example.com/{{a}}/{i:06}/{{b}}"));
+    let mut table = MatcherTable::default();
+    for (kind, matchers, bytes_max) in [("exact", exact, 64), ("template", templates, 200)] {
+        let (taken, bytes) = taken_here(|| {
+            for matcher in &matchers {
+                table.intern(matcher);
+            }
+        });
+        let bytes = bytes.unsigned_abs() / matchers.len() as u64;
+        println!("{kind}: {bytes} bytes in the table for each, taken {taken} times for all");
+        assert!(bytes <= bytes_max, "{kind}: {bytes}");
+    }
+    let mut out = Vec::with_capacity(100);
+    let topics = [
+        "https://example.com/books/000777",
+        "https://example.com/a/000777/b",
+    ];
+    table.matching(topics.into_iter(), &mut out);
+    let (taken, _) = taken_here(|| {
+        for _ in 0..1000 {
+            out.clear();
+            table.matching(topics.into_iter(), &mut out);
+        }
+    });
+    assert_eq!((taken, out.len()), (0, 2));
+}
