@@ -1,6 +1,8 @@
 //! The bytes of an event as they go to sockets: built once, shared by every subscriber.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
 use gush_log::RecordRef;
 use gush_sse::{EventFields, encode_event, encoded_len};
 
@@ -30,18 +32,6 @@ pub struct Frame {
 const CHUNK_HEAD_MAX: usize = 10;
 
 impl Frame {
-    /// Encodes one event. One allocation, each data byte copied once.
-    #[must_use]
-    pub fn encode(record: &RecordRef<'_>) -> Self {
-        let mut bytes = Vec::new();
-        let head = append_chunked(record, &mut bytes);
-        Self {
-            bytes: bytes.into(),
-            head,
-            tail: 2,
-        }
-    }
-
     /// Wraps text that is no event: heartbeats, `retry:`, the gap event.
     #[must_use]
     pub fn of_text(text: &[u8]) -> Self {
@@ -101,7 +91,86 @@ impl Frame {
     }
 }
 
-/// Appends an event in a framing to `out`, exactly as [`Frame::encode`] has it: a subscriber that
+/// Bytes of one block: some hundreds of usual events, few enough that a slow stream that still
+/// holds a piece of a frame keeps little else alive.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// A frame from this size on gets memory of its own: in a block it would waste the rest.
+const OWN_BYTES_MIN: usize = BLOCK_BYTES / 4;
+
+/// Blocks beyond those the window fills: for frames that shards still send.
+const BLOCKS_SPARE: usize = 64;
+
+/// Where frames come from: blocks that are cut into frames and cut anew once all of a block's
+/// frames are gone. In a steady state nothing is allocated.
+#[derive(Debug)]
+pub struct FramePool {
+    /// `None` before the first frame.
+    block: Option<BytesMut>,
+    /// Used up, oldest first: frames leave the window in the order in which they came.
+    resting: VecDeque<BytesMut>,
+    resting_max: usize,
+    /// A frame is put together here and then copied, for its size to be known.
+    scratch: Vec<u8>,
+}
+
+impl FramePool {
+    /// For a window of this many bytes of frames: the pool keeps about as many, and no more.
+    #[must_use]
+    pub fn new(window_bytes: usize) -> Self {
+        Self {
+            block: None,
+            resting: VecDeque::new(),
+            resting_max: window_bytes / BLOCK_BYTES + BLOCKS_SPARE,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Encodes one event, once for all subscribers.
+    #[must_use]
+    pub fn encode(&mut self, record: &RecordRef<'_>) -> Frame {
+        let mut head = 0;
+        let bytes = self.pack(|out| head = append_chunked(record, out));
+        Frame {
+            bytes,
+            head,
+            tail: 2,
+        }
+    }
+
+    /// What `write` appends, with memory from the pool.
+    pub fn pack(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        self.scratch.clear();
+        write(&mut self.scratch);
+        let length = self.scratch.len();
+        if length >= OWN_BYTES_MIN {
+            return std::mem::take(&mut self.scratch).into();
+        }
+        let mut block = match self.block.take() {
+            Some(block) if block.capacity() >= length => block,
+            used_up => self.next_block(used_up),
+        };
+        block.extend_from_slice(&self.scratch);
+        let bytes = block.split().freeze();
+        self.block = Some(block);
+        bytes
+    }
+
+    fn next_block(&mut self, used_up: Option<BytesMut>) -> BytesMut {
+        if self.resting.len() < self.resting_max {
+            self.resting.extend(used_up);
+        }
+        if let Some(mut oldest) = self.resting.pop_front() {
+            if oldest.try_reclaim(BLOCK_BYTES) {
+                return oldest;
+            }
+            self.resting.push_front(oldest);
+        }
+        BytesMut::with_capacity(BLOCK_BYTES)
+    }
+}
+
+/// Appends an event in a framing to `out`, exactly as [`FramePool::encode`] has it: a subscriber that
 /// stopped in the middle of one goes on in the other.
 pub fn append_framed(record: &RecordRef<'_>, framing: Framing, out: &mut Vec<u8>) {
     match framing {
@@ -156,6 +225,35 @@ mod tests {
         let frame = Frame::of_text(b":\n");
         assert_eq!(frame.framed(Framing::Chunked), b"2\r\n:\n\r\n");
         assert_eq!(frame.framed(Framing::Raw), b":\n");
+    }
+
+    #[test]
+    fn a_block_is_cut_anew_once_its_frames_are_gone() {
+        let mut pool = FramePool::new(2 * BLOCK_BYTES);
+        let mut live = VecDeque::new();
+        let mut starts = std::collections::BTreeSet::new();
+        for number in 0..10_000_u32 {
+            let bytes = pool.pack(|out| out.extend_from_slice(&[number.to_le_bytes()[0]; 200]));
+            starts.insert(bytes.as_ptr() as usize / BLOCK_BYTES);
+            live.push_back((number, bytes));
+            if live.len() > 500 {
+                live.pop_front();
+            }
+            assert!(
+                live.iter()
+                    .all(|(number, bytes)| bytes[..] == [number.to_le_bytes()[0]; 200])
+            );
+        }
+        // 500 frames of 200 bytes lie in three blocks; a block may straddle two counted stretches.
+        assert!(starts.len() <= 10, "{}", starts.len());
+    }
+
+    #[test]
+    fn a_large_frame_has_memory_of_its_own() {
+        let mut pool = FramePool::new(0);
+        let bytes = pool.pack(|out| out.resize(OWN_BYTES_MIN, b'x'));
+        assert_eq!(bytes.len(), OWN_BYTES_MIN);
+        assert!(pool.block.is_none());
     }
 
     #[test]

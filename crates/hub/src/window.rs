@@ -7,24 +7,22 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use gush_log::{Event, Offset, Position, Tail};
-use gush_sse::EventId;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, FramePool};
 use crate::shard::Inbox;
 
-/// An event as shards need it.
+/// An event as shards need it. Its bytes lie in the pool's blocks.
 #[derive(Debug)]
 pub struct Entry {
     /// Its place in the log.
     pub position: Position,
     /// Only for subscribers with a matching grant.
     pub is_private: bool,
-    /// At least one.
-    pub topics: Box<[Box<str>]>,
-    /// The publisher's own id, if it gave one.
-    pub own_id: Option<EventId>,
-    /// The bytes.
+    /// Each topic behind its length in two bytes.
+    topics: Bytes,
+    /// What goes to sockets.
     pub frame: Frame,
 }
 
@@ -35,27 +33,83 @@ impl Entry {
         self.position.offset
     }
 
-    /// The id on the wire.
-    #[must_use]
-    pub fn wire_id(&self) -> String {
-        self.own_id
-            .as_ref()
-            .map_or_else(|| self.position.to_string(), |id| id.as_str().to_owned())
+    /// Its topics, at least one.
+    pub fn topics(&self) -> impl Iterator<Item = &str> + Clone {
+        Topics(&self.topics)
     }
 
-    fn from_event(event: &Event) -> Self {
+    fn from_event(event: &Event, pool: &mut FramePool) -> Self {
         Self {
             position: event.position,
             is_private: event.draft.is_private,
-            topics: event.draft.topics.clone(),
-            own_id: event.draft.id.clone(),
-            frame: Frame::encode(&event.as_record()),
+            topics: pool.pack(|out| {
+                for topic in &event.draft.topics {
+                    let length = u16::try_from(topic.len()).expect("topics are under 64 KiB");
+                    out.extend_from_slice(&length.to_ne_bytes());
+                    out.extend_from_slice(topic.as_bytes());
+                }
+            }),
+            frame: pool.encode(&event.as_record()),
         }
     }
 
     fn bytes(&self) -> usize {
-        let topics: usize = self.topics.iter().map(|topic| topic.len() + 16).sum();
-        size_of::<Self>() + self.frame.len() + topics
+        size_of::<Self>() + self.frame.len() + self.topics.len()
+    }
+
+    /// Lets go of the pool's bytes, so that only the place is kept.
+    fn empty(&mut self) {
+        self.topics = Bytes::new();
+        self.frame = Frame::of_framed(Bytes::new());
+    }
+}
+
+#[derive(Clone)]
+struct Topics<'a>(&'a [u8]);
+
+impl<'a> Iterator for Topics<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let (length, rest) = self.0.split_first_chunk::<2>()?;
+        let (topic, rest) = rest.split_at_checked(usize::from(u16::from_ne_bytes(*length)))?;
+        self.0 = rest;
+        Some(std::str::from_utf8(topic).expect("packed from texts"))
+    }
+}
+
+/// Places of trimmed entries kept for new ones.
+const SPARE_MAX: usize = 1024;
+
+/// What new entries are made from, so that in a steady state none of them takes memory anew.
+#[derive(Debug)]
+struct Maker {
+    pool: FramePool,
+    spare: Vec<Arc<Entry>>,
+}
+
+impl Maker {
+    fn make(&mut self, event: &Event) -> Arc<Entry> {
+        let entry = Entry::from_event(event, &mut self.pool);
+        if let Some(mut place) = self.spare.pop()
+            && let Some(free) = Arc::get_mut(&mut place)
+        {
+            *free = entry;
+            return place;
+        }
+        Arc::new(entry)
+    }
+
+    /// Keeps the places of entries that nobody looks at any more.
+    fn take_back(&mut self, trimmed: &mut Vec<Arc<Entry>>) {
+        for mut place in trimmed.drain(..) {
+            if self.spare.len() < SPARE_MAX
+                && let Some(entry) = Arc::get_mut(&mut place)
+            {
+                entry.empty();
+                self.spare.push(place);
+            }
+        }
     }
 }
 
@@ -63,6 +117,8 @@ impl Entry {
 #[derive(Debug)]
 pub struct Window {
     inner: Mutex<Inner>,
+    /// Taken by the log alone, which calls for one group of events at a time.
+    maker: Mutex<(Maker, Vec<Arc<Entry>>)>,
     next: AtomicU64,
     bytes_max: usize,
     events_max: usize,
@@ -82,6 +138,13 @@ impl Window {
     pub fn new(next: Offset, bytes_max: usize, events_max: usize, shards: Vec<Arc<Inbox>>) -> Self {
         Self {
             inner: Mutex::default(),
+            maker: Mutex::new((
+                Maker {
+                    pool: FramePool::new(bytes_max),
+                    spare: Vec::new(),
+                },
+                Vec::new(),
+            )),
             next: AtomicU64::new(next.as_u64()),
             bytes_max,
             events_max: events_max.max(1),
@@ -110,41 +173,64 @@ impl Window {
         true
     }
 
-    fn push(&self, entries: Vec<Arc<Entry>>) {
+    /// Moves new entries in and trimmed ones out of `entries`.
+    fn exchange(&self, entries: &mut Vec<Arc<Entry>>) {
         let Some(last) = entries.last() else { return };
         let next = last.offset().plus(1);
-        // Freed after the lock: dropping frames may take long.
-        let mut trimmed = Vec::new();
-        {
-            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            for entry in entries {
-                inner.bytes += entry.bytes();
-                inner.entries.push_back(entry);
-            }
-            while inner.entries.len() > 1
-                && (inner.entries.len() > self.events_max || inner.bytes > self.bytes_max)
-            {
-                if let Some(old) = inner.entries.pop_front() {
-                    inner.bytes -= old.bytes();
-                    trimmed.push(old);
-                }
-            }
-            self.next.store(next.as_u64(), Ordering::Release);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries.drain(..) {
+            inner.bytes += entry.bytes();
+            inner.entries.push_back(entry);
         }
-        drop(trimmed);
+        while inner.entries.len() > 1
+            && (inner.entries.len() > self.events_max || inner.bytes > self.bytes_max)
+        {
+            if let Some(old) = inner.entries.pop_front() {
+                inner.bytes -= old.bytes();
+                entries.push(old);
+            }
+        }
+        self.next.store(next.as_u64(), Ordering::Release);
     }
 }
 
 impl Tail for Window {
     fn committed(&self, events: &[Arc<Event>]) {
-        self.push(
-            events
-                .iter()
-                .map(|event| Arc::new(Entry::from_event(event)))
-                .collect(),
-        );
+        let mut maker = self.maker.lock().unwrap_or_else(PoisonError::into_inner);
+        let (maker, entries) = &mut *maker;
+        entries.extend(events.iter().map(|event| maker.make(event)));
+        self.exchange(entries);
         for shard in &self.shards {
             shard.wake();
         }
+        // After the lock and the wake-ups: letting go of frames may take long.
+        maker.take_back(entries);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_packed_and_unpacked() {
+        let event = Event {
+            position: Position {
+                epoch: gush_log::Epoch::from_u64(1),
+                offset: Offset::FIRST,
+            },
+            time_ms: 0,
+            draft: gush_log::Draft {
+                topics: ["a".into(), "é/{x}".into(), "b".repeat(4096).into()].into(),
+                is_private: false,
+                id: None,
+                kind: None,
+                retry_ms: None,
+                data: "".into(),
+            },
+        };
+        let entry = Entry::from_event(&event, &mut FramePool::new(1 << 20));
+        let topics: Vec<_> = entry.topics().collect();
+        assert_eq!(topics, ["a", "é/{x}", "b".repeat(4096).as_str()]);
     }
 }

@@ -152,7 +152,7 @@ impl Batch {
             }
             if job.entry.is_private {
                 by_grants = true;
-                let topics = job.entry.topics.iter().map(AsRef::as_ref);
+                let topics = job.entry.topics();
                 if !subscriber.selection.may_read(topics) {
                     continue;
                 }
@@ -182,7 +182,7 @@ impl Batch {
                 break;
             }
             self.next = entry.offset().plus(1);
-            let topics = entry.topics.iter().map(AsRef::as_ref);
+            let topics = entry.topics();
             if subscriber.selection.wants(topics, entry.is_private) {
                 self.push(entry, framing);
             }

@@ -33,8 +33,7 @@ impl Shard {
 
     fn add_job(&mut self, entry: Arc<Entry>) {
         let mut matched = self.spare_matched.pop().unwrap_or_default();
-        self.matchers
-            .matching(entry.topics.iter().map(AsRef::as_ref), &mut matched);
+        self.matchers.matching(entry.topics(), &mut matched);
         if matched.is_empty() {
             self.spare_matched.push(matched);
         } else {

@@ -21,7 +21,7 @@ impl Shard {
     /// Whether a new event waits, and for what.
     pub(super) fn stage_of(&mut self, entry: &Entry) -> Stage {
         let policy = self.shared.policy.load();
-        let topics = entry.topics.iter().map(AsRef::as_ref);
+        let topics = entry.topics();
         let (number, rule) = policy.flush.rule_of(&topics);
         if !rule.holds() {
             return Stage::Due;
