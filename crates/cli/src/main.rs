@@ -1,4 +1,4 @@
-//! The one binary: `gush serve`, `pub`, `sub`, `token`, `check`.
+//! The one binary: `gush serve`, `pub`, `sub`, `token`, `check`, `bench`.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
@@ -6,6 +6,7 @@
 mod arguments;
 
 // One file per subcommand.
+mod bench;
 mod check;
 mod publish;
 mod serve;
@@ -33,7 +34,8 @@ Examples:
   gush sub 'https://example.com/{id}'   print events as they come
   gush pub https://example.com/1 --data hello
   gush token --publish '*' --key file:publisher.key
-  gush check --config gush.toml         validate a configuration and show what is in effect";
+  gush check --config gush.toml         validate a configuration and show what is in effect
+  gush bench fanout --subscribers 10000 put load on a hub, and check every event";
 
 fn command() -> Command {
     Command::new("gush")
@@ -49,6 +51,7 @@ fn command() -> Command {
             subscribe::command(),
             token::command(),
             check::command(),
+            bench::command(),
         ])
 }
 
@@ -64,6 +67,7 @@ fn run() -> Result<(), Failure> {
         Some(("sub", matches)) => subscribe::run(matches),
         Some(("token", matches)) => token::run(matches),
         Some(("check", matches)) => check::run(matches),
+        Some(("bench", matches)) => bench::run(matches),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
 }
