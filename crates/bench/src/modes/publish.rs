@@ -68,9 +68,6 @@ fn parameters(report: &mut Report, options: &BenchOptions) {
     );
     report.parameter("size_bytes", options.size);
     report.parameter("subscribers", options.subscribers);
-    if let Some(label) = &options.label {
-        report.parameter("label", label.as_str());
-    }
 }
 
 fn figures(report: &mut Report, published: &Published, options: &BenchOptions) {

@@ -131,9 +131,6 @@ fn parameters(report: &mut Report, options: &BenchOptions) {
         report.parameter("size_bytes", options.size);
     }
     report.parameter("live_subscribers", options.live);
-    if let Some(label) = &options.label {
-        report.parameter("label", label.as_str());
-    }
 }
 
 fn replay(

@@ -106,7 +106,7 @@ mod tests {
         report.count("delivered_count", 1000);
         report.check_none("nothing lost", 2);
         let mut nanos = latency_histogram();
-        nanos.saturating_record(2_000_000);
+        nanos.record_n(2_000_000, 100).unwrap();
         report.latencies("latency", &nanos);
         let page = report.html();
         for part in [

@@ -107,7 +107,7 @@ mod tests {
             labels: vec![],
         });
         let mut nanos = latency_histogram();
-        nanos.saturating_record(2_000_000);
+        nanos.record_n(2_000_000, 100).unwrap();
         report.latencies("first_byte", &nanos);
         let text = report.json();
         let value: Value = serde_json::from_str(&text).unwrap();
@@ -122,6 +122,10 @@ mod tests {
         assert!(value["machine"]["kernel"].is_string());
         let micros = value["results"]["first_byte_p99_us"].as_f64().unwrap();
         assert!((1990.0..2010.0).contains(&micros), "{micros}");
+        assert!(
+            value["results"]["first_byte_p999_us"].is_null(),
+            "of 100 none lies beyond it"
+        );
         let place = |name: &str| text.find(name).unwrap();
         assert!(place("\"delivered_count\"") < place("\"latency_p50_us\""));
     }

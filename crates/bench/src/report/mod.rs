@@ -156,20 +156,32 @@ impl Report {
     }
 
     /// Adds p50, p90, p99, p99.9 and the maximum as `{prefix}_p50_us` … `{prefix}_max_us`, and the
-    /// curve of all percentiles to the chart "Latency by percentile". `nanos` holds nanoseconds;
-    /// an empty one adds nothing.
+    /// curve of all percentiles to the chart "Latency by percentile". `nanos` holds nanoseconds.
+    /// A percentile is left out when fewer times were measured than it takes for one to lie
+    /// beyond it: p99 of 50 would only be the maximum again.
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds below 2^52")]
     pub fn latencies(&mut self, prefix: &str, nanos: &Histogram<u64>) {
         if nanos.is_empty() {
             return;
         }
-        for (name, percentile) in [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p999", 99.9)] {
+        let percentiles = [
+            ("p50", 50.0, 1),
+            ("p90", 90.0, 10),
+            ("p99", 99.0, 100),
+            ("p999", 99.9, 1000),
+        ];
+        for (name, percentile, least) in percentiles {
+            if nanos.len() < least {
+                break;
+            }
             let micros = nanos.value_at_percentile(percentile) as f64 / NANOS_PER_MICRO;
             self.result(&format!("{prefix}_{name}_us"), micros, Unit::Micros);
         }
         let micros = nanos.max() as f64 / NANOS_PER_MICRO;
         self.result(&format!("{prefix}_max_us"), micros, Unit::Micros);
-        self.series.push(percentile_curve(prefix, nanos));
+        if nanos.len() > 1 {
+            self.series.push(percentile_curve(prefix, nanos));
+        }
     }
 
     /// Adds a condition; `detail` is shown beside it, whether it passed or not.
