@@ -162,7 +162,7 @@ fn hub() -> SocketAddr {
         let ready = Box::new(move |started: &gush_hub::Started| {
             let _ = tell.send(started.public[0]);
         });
-        gush_hub::serve(loaded, &reload, ready)
+        gush_hub::serve(loaded, &reload, ready).expect("a hub that runs");
     });
     told.recv_timeout(PATIENCE).expect("a hub")
 }
