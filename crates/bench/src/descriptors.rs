@@ -31,13 +31,15 @@ pub fn needs_own_tables(streams: u64, limit: u64) -> bool {
 /// Gives the calling thread a descriptor table of its own, which is a copy of the process's.
 ///
 /// The limit of open descriptors holds for each table. Descriptors that other threads open from
-/// now on do not exist here and the other way round, so the caller must be a thread that opens
-/// what it uses itself and shares no descriptor with others from now on.
+/// now on do not exist here and the other way round. The caller must be a thread that shares none
+/// with others, but for some that were open before and stay open for as long as the thread lives.
 pub fn take_own_table() -> io::Result<()> {
     // SAFETY: with `FILES` alone the call changes nothing but which table the thread's descriptor
-    // numbers are looked up in. Only generator threads call this, as the first thing they do:
-    // every descriptor they hold as an `OwnedFd` is opened and closed later and in the same thread,
-    // and none is handed to another one.
+    // numbers are looked up in. Only generator threads and the references' threads call this, as
+    // the first thing they do: every descriptor they own as an `OwnedFd` is opened and closed later
+    // and in the same thread, and none is handed to another one. What they borrow (a reference's
+    // event descriptors, standard error) was open before, has the same number in the copy, and is
+    // held open by the process until the thread ends.
     #[expect(unsafe_code, reason = "decision record 0011")]
     unsafe {
         unshare_unsafe(UnshareFlags::FILES)

@@ -3,6 +3,7 @@
 mod arrivals;
 pub mod head;
 pub mod load;
+mod opening;
 pub mod parse;
 pub mod publisher;
 mod shared;

@@ -1,7 +1,6 @@
 //! One generator thread: opens its share of the streams, reads them, checks what comes.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,12 +9,11 @@ use std::sync::mpsc::SyncSender;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{self, RecvFlags};
 
 use super::head::{self, Parsed};
 use super::parse::{BodyParser, Item};
 use super::shared::{Pace, Shared};
-use super::source::ATTEMPTS;
 use super::stats::Stats;
 use super::tracker::{Order, Tracker};
 use super::{NO_TOPIC, Role};
@@ -28,13 +26,8 @@ use crate::stamp::Stamp;
 const BATCH: usize = 512;
 /// Bytes of the buffer that all of a thread's streams are read into.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Connects begun before streams are looked at again.
-const CONNECTS_PER_TURN: usize = 64;
-/// Streams of all threads that may wait for their answer at once, without a rate. Fewer than the
-/// shortest accept queue that is usual (128), or connects would be dropped and tried again later.
-const PENDING_MAX: u64 = 100;
 /// Longest wait, in nanoseconds, before a thread looks for orders.
-const LOOK_NS: u64 = 50_000_000;
+pub(super) const LOOK_NS: u64 = 50_000_000;
 
 /// How a thread is set up.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +37,7 @@ pub(crate) struct Setup {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Connecting,
     Head,
     Body,
@@ -54,27 +47,27 @@ enum State {
 }
 
 /// One stream: about 70 bytes.
-struct Stream {
-    body: BodyParser,
+pub(super) struct Stream {
+    pub(super) body: BodyParser,
     /// When the connect began; once open, when the last comment (or the head) came.
-    at_ns: u64,
-    socket: Option<OwnedFd>,
-    role: Role,
-    state: State,
+    pub(super) at_ns: u64,
+    pub(super) socket: Option<OwnedFd>,
+    pub(super) role: Role,
+    pub(super) state: State,
 }
 
-struct Worker {
-    shared: Arc<Shared>,
-    index: usize,
-    epoll: OwnedFd,
-    streams: Vec<Stream>,
-    tracker: Tracker,
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) index: usize,
+    pub(super) epoll: OwnedFd,
+    pub(super) streams: Vec<Stream>,
+    pub(super) tracker: Tracker,
     /// Heads that came in pieces.
     heads: HashMap<usize, Vec<u8>>,
-    pace: Pace,
-    pace_version: u64,
+    pub(super) pace: Pace,
+    pub(super) pace_version: u64,
     /// Streams that wait for their head.
-    pending: u64,
+    pub(super) pending: u64,
 }
 
 /// Runs until the fleet closes. Says through `ready` whether it could be set up.
@@ -146,100 +139,6 @@ impl Worker {
             }
         }
         self.count_lost(&mut shared.stats_of(self.index));
-    }
-
-    /// Begins connects that are due. Gives the nanoseconds until the next one, at most
-    /// [`LOOK_NS`].
-    fn open_some(&mut self) -> u64 {
-        if let Some(pace) = self.shared.pace_after(&mut self.pace_version) {
-            self.pace = pace;
-        }
-        let pending_max = (PENDING_MAX / self.shared.threads).max(1);
-        for _ in 0..CONNECTS_PER_TURN {
-            let number = self.streams.len() as u64 * self.shared.threads + self.index as u64;
-            if number >= self.pace.until {
-                return LOOK_NS;
-            }
-            let now = now_ns();
-            let due = self.due_ns(number);
-            match due {
-                Some(due) if due > now => return (due - now).min(LOOK_NS),
-                None if self.pending >= pending_max => return LOOK_NS,
-                _ => {}
-            }
-            let shared = Arc::clone(&self.shared);
-            let mut stats = shared.stats_of(self.index);
-            if let Some(due) = due {
-                stats.latencies.connect_late.saturating_record(now - due);
-            }
-            self.begin(number, now, &mut stats);
-        }
-        0
-    }
-
-    /// When stream `number` is to be opened, where there is a schedule.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "times of a schedule, far below 2^52 ns"
-    )]
-    fn due_ns(&self, number: u64) -> Option<u64> {
-        let rate = self.pace.rate?;
-        let steps = number.saturating_sub(self.pace.first) as f64;
-        Some(self.pace.begin_ns + (steps / rate * 1e9) as u64)
-    }
-
-    /// Begins the connect of the stream with that number.
-    fn begin(&mut self, number: u64, now: u64, stats: &mut Stats) {
-        let id = self.streams.len();
-        self.tracker.push();
-        let mut stream = Stream {
-            body: BodyParser::default(),
-            at_ns: now,
-            socket: None,
-            role: (self.shared.plan.assign)(number),
-            state: State::Closed,
-        };
-        match connect(&self.shared, number) {
-            Ok((socket, is_connected)) => {
-                let flags = if is_connected {
-                    epoll::EventFlags::IN
-                } else {
-                    epoll::EventFlags::IN | epoll::EventFlags::OUT
-                };
-                let data = epoll::EventData::new_u64(id as u64);
-                let sent = if is_connected {
-                    self.send_request(&socket, stream.role)
-                } else {
-                    Ok(())
-                };
-                match sent.and_then(|()| epoll::add(&self.epoll, &socket, data, flags)) {
-                    Ok(()) => {
-                        stream.socket = Some(socket);
-                        stream.state = if is_connected {
-                            State::Head
-                        } else {
-                            State::Connecting
-                        };
-                        self.pending += 1;
-                    }
-                    Err(error) => fail(stats, "open a stream", error),
-                }
-            }
-            Err(error) => fail(stats, "connect", error),
-        }
-        self.streams.push(stream);
-    }
-
-    /// A request fits into the empty send buffer of a new connection; less is an error.
-    fn send_request(&self, socket: &OwnedFd, role: Role) -> Result<(), Errno> {
-        let request = (self.shared.plan.request)(role);
-        match net::send(socket, &request, SendFlags::NOSIGNAL) {
-            Ok(sent) if sent == request.len() => Ok(()),
-            Ok(_) => Err(Errno::NOBUFS),
-            Err(error) => Err(error),
-        }
     }
 
     /// Something happened on stream `id`.
@@ -441,38 +340,8 @@ fn delivered(
     }
 }
 
-fn fail(stats: &mut Stats, what: &str, error: Errno) {
+pub(super) fn fail(stats: &mut Stats, what: &str, error: Errno) {
     stats.counts.failed += 1;
     let text = || format!("cannot {what}: {error}");
     stats.first_error.get_or_insert_with(text);
-}
-
-/// A socket for stream `number`, and whether it is connected already: on the loopback it usually
-/// is.
-fn connect(shared: &Shared, number: u64) -> Result<(OwnedFd, bool), Errno> {
-    let address = shared.plan.address;
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let mut last = Errno::ADDRINUSE;
-    for attempt in 0..ATTEMPTS {
-        let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
-        if let Some(source) = shared.sources.of(number, attempt) {
-            net::sockopt::set_socket_reuseaddr(&socket, true)?;
-            match net::bind(&socket, &source) {
-                Ok(()) => {}
-                Err(Errno::ADDRINUSE) => continue,
-                Err(error) => return Err(error),
-            }
-        }
-        match net::connect(&socket, &address) {
-            Ok(()) => return Ok((socket, true)),
-            Err(Errno::INPROGRESS) => return Ok((socket, false)),
-            Err(error @ (Errno::ADDRINUSE | Errno::ADDRNOTAVAIL)) => last = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last)
 }

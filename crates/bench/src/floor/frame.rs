@@ -1,28 +1,40 @@
 //! The bytes of a delivery, the same that a gush hub sends for the same data.
 
 use std::fmt::Write as _;
-use std::rc::Rc;
+use std::sync::Arc;
 
-/// A frame, shared by all sockets it goes to.
-pub(super) type Frame = Rc<[u8]>;
+/// A frame, shared by all sockets and threads it goes to.
+pub(super) type Frame = Arc<[u8]>;
 
 /// Makes frames and numbers them.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
+    /// Makes ids of several makers different.
+    maker: u16,
     made: u64,
     text: String,
 }
 
 impl Frames {
+    pub(super) fn new(maker: u16) -> Self {
+        Self {
+            maker,
+            ..Self::default()
+        }
+    }
+
     /// One chunk with an id of a hub's length and the data, and the id alone.
     pub(super) fn next(&mut self, data: &str) -> (Frame, String) {
-        let id = format!("urn:uuid:01a2045f-b244-8d8a-8000-{:012x}", self.made);
+        let id = format!(
+            "urn:uuid:01a2045f-b244-8d8a-{:04x}-{:012x}",
+            self.maker, self.made
+        );
         self.made += 1;
         let length = "id: \n".len() + id.len() + "data: \n\n".len() + data.len();
         self.text.clear();
         write!(self.text, "{length:x}\r\nid: {id}\ndata: {data}\n\n\r\n")
             .expect("writing to a String cannot fail");
-        (Rc::from(self.text.as_bytes()), id)
+        (Arc::from(self.text.as_bytes()), id)
     }
 }
 

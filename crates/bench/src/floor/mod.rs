@@ -4,6 +4,7 @@
 
 mod bare_loop;
 mod compare;
+mod crew;
 mod frame;
 mod process;
 mod reference;

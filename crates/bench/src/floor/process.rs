@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::bare_loop::BareLoop;
-use super::reference;
+use super::crew;
 use super::sweep::Sweep;
 use crate::descriptors;
 use crate::error::BenchError;
@@ -42,14 +42,25 @@ pub fn serve(options: &BenchOptions, which: Reference) -> Result<(), BenchError>
         descriptors::pin_to(core)
             .map_err(|error| BenchError::io(format!("pin to core {core}"), error))?;
     }
-    let (listener, address) = reference::listen(options.listen)?;
+    let threads = options.threads.unwrap_or(1).max(1);
     // Nobody may be there to read it.
-    let mut stdout = std::io::stdout();
-    let _ = writeln!(stdout, "{LISTENING}{address}/").and_then(|()| stdout.flush());
+    let ready = |address| {
+        let mut stdout = std::io::stdout();
+        let _ = writeln!(stdout, "{LISTENING}{address}/").and_then(|()| stdout.flush());
+    };
     match which {
-        Reference::Loop => reference::serve(listener, BareLoop::default()),
-        Reference::Sweep => reference::serve(listener, Sweep::default()),
+        Reference::Loop => crew::serve::<BareLoop>(options.listen, threads, ready),
+        Reference::Sweep => crew::serve::<Sweep>(options.listen, threads, ready),
     }
+}
+
+/// Threads a reference needs for so many sockets. The kernel spreads connections over them by
+/// chance, so each is given less than its table could hold.
+fn threads_for(subscribers: u64) -> u64 {
+    if subscribers <= descriptors::STREAMS_PER_TABLE {
+        return 1;
+    }
+    subscribers.div_ceil(descriptors::STREAMS_PER_TABLE - 2_000)
 }
 
 /// A reference that runs beside this process; dropping it ends it.
@@ -67,6 +78,8 @@ impl Running {
         let mut command = Command::new(program);
         command.args(["bench", "floor", "--serve", which.name()]);
         command.args(["--listen", "127.0.0.1:0"]);
+        let threads = threads_for(options.subscribers);
+        command.args(["--threads", &threads.to_string()]);
         if let Some(core) = options.pin_server {
             command.args(["--pin-server", &core.to_string()]);
         }

@@ -1,17 +1,18 @@
-//! A reference server: one thread, one epoll instance, plain subscribes and publishes. How an event
+//! A thread of a reference server: one epoll instance, plain subscribes and publishes. How an event
 //! reaches the sockets is the [`Fanout`]'s business; everything else is the same for both.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use super::crew::Mailboxes;
 use super::frame::{Frame, Frames, data_of_form};
 use crate::engine::head::HEAD_BYTES_MAX;
-use crate::error::BenchError;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -21,6 +22,8 @@ const BATCH: usize = 512;
 const REQUEST_BYTES_MAX: usize = HEAD_BYTES_MAX + (1 << 20);
 /// What epoll says of the listening socket.
 const LISTENER: u64 = u64::MAX;
+/// What epoll says when another thread has an event for this one's sockets.
+const MAILBOX: u64 = u64::MAX - 1;
 /// Set in what epoll says of a socket that has subscribed.
 const SUBSCRIBED: u64 = 1 << 62;
 
@@ -67,12 +70,14 @@ struct Peer {
     input: Vec<u8>,
 }
 
-struct Server<F> {
+struct Server<'a, F> {
     poll: Poll,
     listener: TcpListener,
     peers: Vec<Option<Peer>>,
     free: Vec<usize>,
     frames: Frames,
+    mailboxes: &'a Mailboxes,
+    index: usize,
     fanout: F,
 }
 
@@ -83,33 +88,43 @@ enum Next {
     Subscribe,
 }
 
-/// Listens and gives the address with the port that was chosen.
-pub(super) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BenchError> {
-    let what = || format!("listen on {address}");
-    let listener = TcpListener::bind(address).map_err(|error| BenchError::io(what(), error))?;
-    // Listening again only changes the length of the queue.
-    net::listen(&listener, BACKLOG).map_err(|error| BenchError::io(what(), error))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| BenchError::io(what(), error))?;
-    listener
-        .set_nonblocking(true)
-        .map_err(|error| BenchError::io(what(), error))?;
-    Ok((listener, address))
+/// Listens, on a port that other threads may listen on too when `is_shared`.
+pub(super) fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    if is_shared {
+        net::sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    net::bind(&socket, &address)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
 }
 
-/// Serves until the process ends.
-pub(super) fn serve(listener: TcpListener, fanout: impl Fanout) -> Result<(), BenchError> {
-    let failed = |error| BenchError::io("use epoll", error);
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
+/// Serves as thread `index` until the process ends.
+pub(super) fn serve(
+    listener: TcpListener,
+    fanout: impl Fanout,
+    mailboxes: &Mailboxes,
+    index: usize,
+) -> io::Result<()> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(LISTENER);
-    epoll::add(&epoll, &listener, data, epoll::EventFlags::IN).map_err(failed)?;
+    epoll::add(&epoll, &listener, data, epoll::EventFlags::IN)?;
+    let data = epoll::EventData::new_u64(MAILBOX);
+    epoll::add(&epoll, mailboxes.bell(index), data, epoll::EventFlags::IN)?;
     let mut server = Server {
         poll: Poll { epoll },
         listener,
         peers: Vec::new(),
         free: Vec::new(),
-        frames: Frames::default(),
+        frames: Frames::new(u16::try_from(index).unwrap_or(0)),
+        mailboxes,
+        index,
         fanout,
     };
     let mut events = Vec::with_capacity(BATCH);
@@ -123,7 +138,7 @@ pub(super) fn serve(listener: TcpListener, fanout: impl Fanout) -> Result<(), Be
         let timeout = has_work.then_some(&at_once);
         match epoll::wait(&server.poll.epoll, spare_capacity(&mut events), timeout) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(error.into()),
         }
         for event in &events {
             let data = event.data;
@@ -133,10 +148,16 @@ pub(super) fn serve(listener: TcpListener, fanout: impl Fanout) -> Result<(), Be
     }
 }
 
-impl<F: Fanout> Server<F> {
+impl<F: Fanout> Server<'_, F> {
     fn ready(&mut self, data: u64, flags: epoll::EventFlags) {
         if data == LISTENER {
             return self.accept();
+        }
+        if data == MAILBOX {
+            for frame in self.mailboxes.take(self.index) {
+                self.fanout.publish(frame, &self.poll);
+            }
+            return;
         }
         let Ok(id) = usize::try_from(data & !SUBSCRIBED) else {
             return;
@@ -240,6 +261,7 @@ impl<F: Fanout> Server<F> {
             if !send_all(&peer.socket, answer.as_bytes()) {
                 return Next::Close;
             }
+            self.mailboxes.post(self.index, &frame);
             self.fanout.publish(frame, &self.poll);
         }
     }
