@@ -22,6 +22,7 @@ use crate::admit::{self, ConnectionGate, LobbyPermit, Rejection};
 use crate::answer::{self, Active, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
+use crate::publish_plain::{self, Left};
 use crate::request::{Door, HEADERS_MAX, PlainSubscribe, parse_subscribe};
 use crate::shard::NewSubscriber;
 use crate::socket::{Arriving, SocketOptions};
@@ -40,7 +41,7 @@ const FAREWELL_MAX: Duration = Duration::from_secs(5);
 const H2_LOOK: Duration = Duration::from_secs(1);
 
 /// How long a connection may wait for its next request: what proxies expect of an upstream.
-const IDLE_MAX: Duration = Duration::from_secs(75);
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(75);
 
 /// First and longest pause after a failed accept; it doubles in between.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -176,6 +177,14 @@ async fn http1(
                         return subscribe_fast(listener, transport, request, permit).await;
                     }
                 }
+                First::Publish => {
+                    let hub = &listener.hub;
+                    match publish_plain::serve(hub, &mut transport, &mut bytes, &mut stop).await? {
+                        Left::Closed => return Ok(()),
+                        Left::Subscribe => continue,
+                        Left::Other => {}
+                    }
+                }
             },
         }
         match serve_other(listener, transport, bytes, head_timeout).await? {
@@ -189,6 +198,7 @@ enum First {
     Nothing,
     Http2,
     Subscribe,
+    Publish,
     Other,
 }
 
@@ -198,6 +208,7 @@ async fn read_first(transport: &mut Transport, bytes: &mut BytesMut) -> io::Resu
         if !bytes.is_empty() {
             match look(bytes) {
                 Look::Subscribe => return Ok(First::Subscribe),
+                Look::Publish => return Ok(First::Publish),
                 Look::Other if bytes.starts_with(H2_BEGIN) => return Ok(First::Http2),
                 Look::Other => return Ok(First::Other),
                 Look::More => {}
@@ -271,7 +282,8 @@ async fn reject(
     headers: &HeaderMap,
     rejection: &Rejection,
 ) -> Ended {
-    let bytes = answer::closing_bytes(answer::rejected(hub, headers, rejection)).await;
+    let mut bytes = Vec::with_capacity(512);
+    answer::write_whole(answer::rejected(hub, headers, rejection), true, &mut bytes);
     close_with(transport, &bytes).await
 }
 

@@ -13,7 +13,6 @@ use http::header::{
     WWW_AUTHENTICATE,
 };
 use http::{Request, Response, StatusCode, Version};
-use http_body_util::Full;
 use hyper::body::{Body, Frame as BodyFrame, Incoming, SizeHint};
 
 use crate::admit::Rejection;
@@ -42,7 +41,8 @@ pub struct AnswerBody {
 
 #[derive(Debug)]
 enum BodyKind {
-    Whole(Full<Bytes>),
+    /// `None` once it was handed on.
+    Whole(Option<Bytes>),
     Stream(PipeBody),
 }
 
@@ -83,7 +83,7 @@ impl Drop for Busy {
 impl AnswerBody {
     fn whole(bytes: impl Into<Bytes>) -> Self {
         Self {
-            kind: BodyKind::Whole(Full::new(bytes.into())),
+            kind: BodyKind::Whole(Some(bytes.into()).filter(|bytes| !bytes.is_empty())),
             busy: None,
             active: None,
         }
@@ -111,21 +111,25 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<BodyFrame<Bytes>, Self::Error>>> {
         match &mut self.kind {
-            BodyKind::Whole(body) => Pin::new(body).poll_frame(context),
+            BodyKind::Whole(body) => {
+                Poll::Ready(body.take().map(|bytes| Ok(BodyFrame::data(bytes))))
+            }
             BodyKind::Stream(body) => Pin::new(body).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            BodyKind::Whole(body) => body.is_end_stream(),
+            BodyKind::Whole(body) => body.is_none(),
             BodyKind::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            BodyKind::Whole(body) => body.size_hint(),
+            BodyKind::Whole(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             BodyKind::Stream(_) => SizeHint::default(),
         }
     }
@@ -391,37 +395,50 @@ pub fn stream_head(
             HeaderValue::from_static(value),
         );
     }
-    let answer = finished(hub, request_headers, answer);
+    let (parts, _) = finished(hub, request_headers, answer).into_parts();
     let mut head = Vec::with_capacity(640);
-    write_head(&answer, &mut head);
+    write_head(&parts, &mut head);
+    head.extend_from_slice(b"\r\n");
     head
 }
 
-/// A small answer as the fast path sends it; the connection ends after it.
-pub async fn closing_bytes(answer: Answer) -> Vec<u8> {
-    use http_body_util::BodyExt;
+/// Appends a whole answer as a fast path sends it. With `is_last` the connection ends after it.
+pub fn write_whole(answer: Answer, is_last: bool, out: &mut Vec<u8>) {
     let (mut parts, body) = answer.into_parts();
-    let body = match body.collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(never) => match never {},
+    let body = match body.kind {
+        BodyKind::Whole(body) => body.unwrap_or_default(),
+        // None is ever made for a fast path.
+        BodyKind::Stream(_) => Bytes::new(),
     };
-    parts
-        .headers
-        .insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    parts
-        .headers
-        .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
-    let mut bytes = Vec::with_capacity(512 + body.len());
-    write_head(
-        &Response::from_parts(parts, AnswerBody::whole(Bytes::new())),
-        &mut bytes,
-    );
-    bytes.extend_from_slice(&body);
-    bytes
+    let headers = &mut parts.headers;
+    headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if is_last {
+        let close = HeaderValue::from_static("close");
+        headers.insert(http::header::CONNECTION, close);
+    }
+    write_head(&parts, out);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&body);
 }
 
-fn write_head(answer: &Answer, out: &mut Vec<u8>) {
-    let status = answer.status();
+/// The answer to a publish that was accepted.
+pub fn published(hub: &Hub, request_headers: &HeaderMap, id: String) -> Answer {
+    finished(hub, request_headers, text(StatusCode::OK, id))
+}
+
+/// The head of [`published`] without its length and its end: the same for all requests of a
+/// second that have no origin.
+#[must_use]
+pub fn published_head(hub: &Hub) -> Vec<u8> {
+    let (parts, _) = published(hub, &HeaderMap::new(), String::new()).into_parts();
+    let mut head = Vec::with_capacity(512);
+    write_head(&parts, &mut head);
+    head
+}
+
+/// Appends all of a head but its end.
+fn write_head(answer: &http::response::Parts, out: &mut Vec<u8>) {
+    let status = answer.status;
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
@@ -429,7 +446,7 @@ fn write_head(answer: &Answer, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\nDate: ");
     out.extend_from_slice(httpdate::fmt_http_date(std::time::SystemTime::now()).as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in answer.headers() {
+    for (name, value) in &answer.headers {
         // Title case, as hyper writes it on the other path.
         let mut begins_word = true;
         for byte in name.as_str().bytes() {
@@ -444,5 +461,4 @@ fn write_head(answer: &Answer, out: &mut Vec<u8>) {
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"\r\n");
 }

@@ -81,6 +81,9 @@ pub mod answer;
 // A checked event into the log, and the answer with its id.
 pub mod publish;
 
+// Plain publishes, one after the other, without hyper.
+pub(crate) mod publish_plain;
+
 // Opening the log that the settings name.
 pub mod store;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use gush_log::{AppendErrorKind, Draft, Located, Position};
+use gush_log::{AppendError, AppendErrorKind, Appended, AtOnce, Draft, Located, Position};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -16,6 +16,8 @@ use crate::admit::{self, Rejection};
 use crate::dialect::{self, PAIRS_MAX};
 use crate::form::parse_pairs;
 use crate::hub::Hub;
+use crate::policy::Policy;
+use crate::token::Claims;
 use crate::transport::Stage;
 
 /// How long a publisher is told to wait when the log cannot take its event.
@@ -50,24 +52,51 @@ async fn read_and_append(
 ) -> Result<String, Rejection> {
     let policy = hub.policy.load_full();
     let query = head.uri.query().unwrap_or("");
-    let pairs = parse_pairs(query.as_bytes(), PAIRS_MAX)
-        .map_err(|error| Rejection::bad_request(error.to_string()))?;
-    let claims = admit::publisher(&policy, &head.headers, &pairs, hub.now_unix()).await?;
-    check_codings(&head.headers)?;
-    check_content_type(&head.headers)?;
+    let claims = admit_head(hub, &policy, &head.headers, query).await?;
     let settings = &policy.settings;
     let body = tokio::time::timeout(settings.body_timeout, collect(body, settings.max_body))
         .await
-        .map_err(|_| Rejection::bad_request("the request body took too long to arrive"))??;
+        .map_err(|_| body_too_slow())??;
     if let Some(stage) = head.extensions.get::<Arc<Stage>>() {
         stage.body_read();
     }
     let started_at = Instant::now();
+    let appended = append(hub, draft(hub, &claims, &body)?).await?;
+    hub.metrics.published_in(started_at.elapsed());
+    Ok(appended.id.into_string())
+}
+
+/// Whether a request with this head may publish at all: decided before any of its body is read.
+pub(crate) async fn admit_head(
+    hub: &Hub,
+    policy: &Policy,
+    headers: &HeaderMap,
+    query: &str,
+) -> Result<Arc<Claims>, Rejection> {
+    let pairs = parse_pairs(query.as_bytes(), PAIRS_MAX)
+        .map_err(|error| Rejection::bad_request(error.to_string()))?;
+    let claims = admit::publisher(policy, headers, &pairs, hub.now_unix()).await?;
+    check_codings(headers)?;
+    check_content_type(headers)?;
+    Ok(claims)
+}
+
+/// The checked event of a form body.
+pub(crate) fn draft(hub: &Hub, claims: &Claims, body: &[u8]) -> Result<Draft, Rejection> {
     let form =
-        parse_pairs(&body, PAIRS_MAX).map_err(|error| Rejection::bad_request(error.to_string()))?;
+        parse_pairs(body, PAIRS_MAX).map_err(|error| Rejection::bad_request(error.to_string()))?;
     let draft = dialect::publish_request(&form)?;
     check_own_id(hub, &draft)?;
-    admit::topics(&claims, draft.topics.iter().map(AsRef::as_ref))?;
+    admit::topics(claims, draft.topics.iter().map(AsRef::as_ref))?;
+    Ok(draft)
+}
+
+/// Puts an event into the log; returns once it is there as durably as configured.
+pub(crate) async fn append(hub: &Hub, draft: Draft) -> Result<Appended, Rejection> {
+    let draft = match hub.log.append_at_once(draft) {
+        AtOnce::Done(outcome) => return outcome.map_err(|error| not_appended(&error)),
+        AtOnce::MustWait(draft) => draft,
+    };
     let (reply, answer) = oneshot::channel();
     hub.log.append(
         draft,
@@ -77,25 +106,45 @@ async fn read_and_append(
         }),
     );
     match answer.await {
-        Ok(Ok(appended)) => {
-            hub.metrics.published_in(started_at.elapsed());
-            Ok(appended.id.into_string())
-        }
-        Ok(Err(error)) => {
-            if error.kind == AppendErrorKind::TooLarge {
-                return Err(Rejection::bad_request(error.kind.public_text()));
-            }
-            tracing::warn!(%error, "an event was not published");
-            Err(Rejection::unavailable(
-                error.kind.public_text(),
-                RETRY_AFTER,
-            ))
-        }
-        Err(_) => Err(Rejection::unavailable(
-            AppendErrorKind::Closed.public_text(),
-            RETRY_AFTER,
-        )),
+        Ok(outcome) => outcome.map_err(|error| not_appended(&error)),
+        Err(_) => Err(log_gone()),
     }
+}
+
+/// Puts many events into the log. The outcomes come when the last one is decided; an error means
+/// [`log_gone`] for all.
+pub(crate) fn start_batch(
+    hub: &Hub,
+    drafts: Vec<Draft>,
+) -> oneshot::Receiver<Vec<Result<Position, AppendError>>> {
+    let (reply, outcomes) = oneshot::channel();
+    hub.log.append_batch(
+        drafts,
+        Box::new(move |outcomes| {
+            // The publisher may have gone away; its events stay.
+            let _ = reply.send(outcomes);
+        }),
+    );
+    outcomes
+}
+
+/// What a publisher is told of an event that the log did not take.
+pub(crate) fn not_appended(error: &AppendError) -> Rejection {
+    let text = error.kind.public_text();
+    if error.kind == AppendErrorKind::TooLarge {
+        return Rejection::bad_request(text);
+    }
+    tracing::warn!(%error, "an event was not published");
+    Rejection::unavailable(text, RETRY_AFTER)
+}
+
+/// The log ended without an answer.
+pub(crate) fn log_gone() -> Rejection {
+    Rejection::unavailable(AppendErrorKind::Closed.public_text(), RETRY_AFTER)
+}
+
+pub(crate) fn body_too_slow() -> Rejection {
+    Rejection::bad_request("the request body took too long to arrive")
 }
 
 /// A generated id is a place in this log, and readers resume there: a publisher's own id must not

@@ -1,6 +1,9 @@
 //! From a request's method and path to one of a closed set of routes.
 
-use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, ORIGIN, REFERER,
+    TRANSFER_ENCODING,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::console;
@@ -212,6 +215,91 @@ pub fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
     })
 }
 
+/// Most bytes of the body of a publish that the fast path reads: larger ones cost more to copy than
+/// hyper costs beside it.
+pub const PLAIN_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The head of a publish that needs nothing but an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainPublish<'b> {
+    /// What follows the path; empty for none.
+    pub query: &'b str,
+    /// Bytes of the head.
+    pub head_bytes: usize,
+    /// Bytes of the body, at most [`PLAIN_BODY_BYTES_MAX`].
+    pub body_bytes: usize,
+}
+
+/// The header lines that decide about a publish.
+const PUBLISH_HEADERS: [HeaderName; 6] = [
+    AUTHORIZATION,
+    CONTENT_TYPE,
+    COOKIE,
+    ORIGIN,
+    REFERER,
+    CONTENT_ENCODING,
+];
+
+/// Reads a head as the fast path of publishes serves it; the lines that the rules look at are
+/// put into `headers`, whose former content is dropped.
+///
+/// `None` for anything that is not exactly a plain publish of HTTP/1.1 on a connection that stays:
+/// another framing of the body, a large one, half a head. hyper judges those.
+#[must_use]
+pub fn parse_publish<'b>(bytes: &'b [u8], headers: &mut HeaderMap) -> Option<PlainPublish<'b>> {
+    headers.clear();
+    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut lines);
+    let Ok(httparse::Status::Complete(head_bytes)) = head.parse(bytes) else {
+        return None;
+    };
+    if head.method != Some("POST") || head.version != Some(1) {
+        return None;
+    }
+    let query = head.path?.strip_prefix(HUB_PATH)?;
+    if !query.is_empty() {
+        // Parsed as hyper parses it, so that both paths take the same targets.
+        let target: http::Uri = head.path?.parse().ok()?;
+        if target.path() != HUB_PATH || target.query()?.len() + 1 != query.len() {
+            return None;
+        }
+    }
+    let mut hosts = 0;
+    let mut body_bytes = None;
+    for line in head.headers.iter() {
+        let is = |name: &str| line.name.eq_ignore_ascii_case(name);
+        // By length first: most lines are none of these.
+        match line.name.len() {
+            4 if is("host") => hosts += 1,
+            14 if is("content-length") && body_bytes.is_none() => {
+                body_bytes = Some(plain_length(line.value)?);
+            }
+            10 if is("connection") && line.value.eq_ignore_ascii_case(b"keep-alive") => {}
+            17 if is("transfer-encoding") => return None,
+            14 if is("content-length") => return None,
+            10 if is("connection") => return None,
+            6 if is("expect") => return None,
+            _ => {
+                if let Some(name) = PUBLISH_HEADERS.iter().find(|name| is(name.as_str())) {
+                    headers.append(name, HeaderValue::from_bytes(line.value).ok()?);
+                }
+            }
+        }
+    }
+    (hosts == 1).then_some(PlainPublish {
+        query: query.strip_prefix('?').unwrap_or(""),
+        head_bytes,
+        body_bytes: body_bytes?,
+    })
+}
+
+/// A length without a second reading, for a body of the fast path.
+fn plain_length(value: &[u8]) -> Option<usize> {
+    let is_plain = (1..=8).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    let length: usize = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (is_plain && length <= PLAIN_BODY_BYTES_MAX).then_some(length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +332,66 @@ mod tests {
                     allow: "GET, HEAD, POST, OPTIONS"
                 }
             );
+        }
+    }
+
+    fn publish(lines: &str) -> Option<(String, usize, usize, HeaderMap)> {
+        let bytes = lines.replace('\n', "\r\n");
+        let mut headers = HeaderMap::new();
+        let plain = parse_publish(bytes.as_bytes(), &mut headers)?;
+        Some((
+            plain.query.to_owned(),
+            plain.head_bytes,
+            plain.body_bytes,
+            headers,
+        ))
+    }
+
+    #[test]
+    fn a_plain_publish_is_read() {
+        let head = "POST /.well-known/mercure?a=b HTTP/1.1\nHost: h\nContent-length: 7\n\
+                    AUTHORIZATION: Bearer x\nX-Other: y\nConnection: Keep-Alive\n\n";
+        let (query, head_bytes, body_bytes, headers) =
+            publish(&format!("{head}topic=a")).expect("plain");
+        assert_eq!((query.as_str(), body_bytes), ("a=b", 7));
+        assert_eq!(head_bytes, head.len() + head.matches('\n').count());
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers[AUTHORIZATION], "Bearer x");
+    }
+
+    #[test]
+    fn whatever_is_unusual_is_left_to_hyper() {
+        let plain = "POST /.well-known/mercure HTTP/1.1\nHost: h\nContent-Length: 7\n\n";
+        assert!(publish(plain).is_some());
+        let rows = [
+            ("POST", "PUT"),
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("mercure ", "mercure/ "),
+            ("mercure ", "mercure#x "),
+            ("mercure ", "mercurex?a "),
+            ("POST /", "POST http://h/"),
+            ("Host: h\n", ""),
+            ("Host: h\n", "Host: h\nHost: h\n"),
+            ("Content-Length: 7\n", ""),
+            (": 7", ": +7"),
+            (": 7", ": 7, 7"),
+            (": 7", ": 0x7"),
+            (": 7", ": -7"),
+            (": 7", ": "),
+            (": 7", ": 65537"),
+            (": 7", ": 18446744073709551623"),
+            (": 7\n", ": 7\nContent-Length: 7\n"),
+            (": 7\n", ": 7\nTransfer-Encoding: chunked\n"),
+            (": 7\n", ": 7\nExpect: 100-continue\n"),
+            (": 7\n", ": 7\nConnection: close\n"),
+            (": 7\n", ": 7\nConnection: keep-alive, Upgrade\n"),
+            (": 7\n\n", ": 7\n"),
+            (": 7\n", " : 7\n"),
+        ];
+        for (usual, unusual) in rows {
+            let head = plain.replacen(usual, unusual, 1);
+            assert_ne!(head, plain, "{usual}");
+            assert!(publish(&head).is_none(), "{head}");
         }
     }
 }

@@ -9,12 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use crate::frame::Framing;
+use crate::request::parse_publish;
 use crate::socket::{Sink, TcpSink, TlsSink};
 
 /// A connection from a peer.
@@ -92,11 +94,16 @@ pub(crate) enum Look {
     More,
     /// A whole head.
     Subscribe,
+    /// The whole head of a publish that a fast path serves as well.
+    Publish,
 }
 
 /// How every subscribe of the fast path begins. Other spellings of the same request (absolute
 /// form, no query) are served by hyper.
 const SUBSCRIBE_BEGIN: &[u8] = b"GET /.well-known/mercure?";
+
+/// How every publish of the other fast path begins.
+const PUBLISH_BEGIN: &[u8] = b"POST /.well-known/mercure";
 
 /// How an HTTP/2 connection without TLS begins.
 pub(crate) const H2_BEGIN: &[u8] = b"PRI";
@@ -111,8 +118,12 @@ pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Looks at the first bytes of a request.
 pub(crate) fn look(bytes: &[u8]) -> Look {
-    let common = bytes.len().min(SUBSCRIBE_BEGIN.len());
-    if bytes[..common] != SUBSCRIBE_BEGIN[..common] {
+    let begins = |begin: &[u8]| {
+        let common = bytes.len().min(begin.len());
+        bytes[..common] == begin[..common]
+    };
+    let is_subscribe = begins(SUBSCRIBE_BEGIN);
+    if !is_subscribe && !begins(PUBLISH_BEGIN) {
         // Enough of HTTP/2's preface to tell it from a POST.
         let is_preface_begun = bytes.len() < H2_BEGIN.len() && H2_BEGIN.starts_with(bytes);
         return if is_preface_begun {
@@ -122,7 +133,13 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
         };
     }
     if memchr::memmem::find(bytes, b"\r\n\r\n").is_some() {
-        return Look::Subscribe;
+        return if is_subscribe {
+            Look::Subscribe
+        } else if parse_publish(bytes, &mut HeaderMap::new()).is_some() {
+            Look::Publish
+        } else {
+            Look::Other
+        };
     }
     // hyper answers heads that are too large, or that end their lines in other ways.
     if bytes.len() >= HEAD_BYTES_MAX {
@@ -181,10 +198,10 @@ impl Stage {
     }
 }
 
-/// A transport under hyper that keeps subscribes from it.
+/// A transport under hyper that keeps subscribes and plain publishes from it.
 ///
-/// Browsers and proxies send a subscribe on a connection that has served other requests. Between
-/// two requests, when hyper asks for bytes, this looks at them first: the head of a subscribe is
+/// Browsers and proxies send them on a connection that has served other requests. Between two
+/// requests, when hyper asks for bytes, this looks at them first: a head for a fast path is
 /// held back and hyper is told that the peer has finished, so that it lets go of the connection.
 ///
 /// It also bounds how long a head may take from its first byte on: hyper's own timeout counts the
@@ -221,7 +238,7 @@ impl Sniffed {
         Arc::clone(&self.stage)
     }
 
-    /// The transport and the subscribe's bytes, if one was held back.
+    /// The transport and the head's bytes, if one was held back.
     pub(crate) fn into_captured(self) -> Option<(Transport, BytesMut)> {
         self.captured.then_some((self.transport, self.held))
     }
@@ -234,7 +251,7 @@ impl Sniffed {
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match look(&self.held) {
-                Look::Subscribe => {
+                Look::Subscribe | Look::Publish => {
                     self.captured = true;
                     return Poll::Ready(Ok(()));
                 }
@@ -386,7 +403,7 @@ mod tests {
 
     #[test]
     fn only_whole_subscribe_heads_are_taken() {
-        let table: [(&[u8], Look); 9] = [
+        let table: [(&[u8], Look); 13] = [
             (b"", Look::More),
             (b"GET /.we", Look::More),
             (b"GET /.well-known/mercure?topic=a HTTP/1.1\r\n", Look::More),
@@ -399,7 +416,20 @@ mod tests {
                 b"HEAD /.well-known/mercure?topic=a HTTP/1.1\r\n\r\n",
                 Look::Other,
             ),
-            (b"POST /.well-known/mercure", Look::Other),
+            (b"POST /.well-known/other", Look::Other),
+            (b"POST /.well-known/mercure", Look::More),
+            (
+                b"POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n",
+                Look::More,
+            ),
+            (
+                b"POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n",
+                Look::Publish,
+            ),
+            (
+                b"POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\n\r\n",
+                Look::Other,
+            ),
             (b"P", Look::More),
             (b"PRI * HTTP/2.0\r\n\r\n", Look::Other),
         ];

@@ -340,6 +340,7 @@ async fn a_known_token_is_forgotten_with_its_key() {
     let provider = Provider::start();
     provider.answers("200 OK", "", &set(&[jwk("ES256", "a")]));
     let ring = provider.ring();
+    ring.prefetch(NOW).await;
     let known = ring.verify_known(&token("ES256"), NOW).await;
     let again = ring.verify_known(&token("ES256"), NOW).await;
     let (known, again) = (known.expect("good"), again.expect("good"));

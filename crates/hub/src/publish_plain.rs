@@ -1,0 +1,309 @@
+//! Plain publishes on a connection, one after the other, without hyper: whole requests are taken
+//! out of one buffer, appended together, and answered in one write.
+//!
+//! The rules and the texts are those of `publish.rs` and `answer.rs`; only reading a request and
+//! writing an answer are done anew. Whatever is not plain (see [`parse_publish`]) goes to hyper,
+//! with the bytes that were read, and so does a refused request whose body is still under way.
+
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use gush_log::Draft;
+use http::HeaderMap;
+use http::header::ORIGIN;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::accept::IDLE_MAX;
+use crate::admit::Rejection;
+use crate::answer;
+use crate::hub::Hub;
+use crate::policy::Policy;
+use crate::publish;
+use crate::request::{PlainPublish, parse_publish};
+use crate::transport::{Look, Transport, look};
+
+/// Most requests taken together: what bounds the answers that wait in memory.
+const TOGETHER_MAX: usize = 64;
+
+/// Room made for what is read: some requests of usual size.
+const READ_BYTES: usize = 4 * 1024;
+
+/// What comes next on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing: it is over.
+    Closed,
+    /// A plain subscribe; its head is in the buffer.
+    Subscribe,
+    /// Something for hyper; its first bytes are in the buffer.
+    Other,
+}
+
+/// Serves plain publishes until something else comes. `bytes` begin with the head of one.
+pub(crate) async fn serve(
+    hub: &Arc<Hub>,
+    transport: &mut Transport,
+    bytes: &mut BytesMut,
+    stop: &mut watch::Receiver<bool>,
+) -> io::Result<Left> {
+    let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+    let mut connection = Connection::new(hub);
+    // One timer for the whole connection: it is set anew only where a deadline is nearer.
+    let mut timer = std::pin::pin!(sleep_until(Instant::now() + IDLE_MAX));
+    loop {
+        let need = connection.answer_all(bytes).await;
+        if !connection.out.is_empty() {
+            transport.write_all(&connection.out).await?;
+            transport.flush().await?;
+            connection.out.clear();
+        }
+        let need = match need {
+            Need::Nothing(left) => return Ok(left),
+            Need::Again => continue,
+            need => need,
+        };
+        connection.await_more(need, timer.as_mut());
+        bytes.reserve(READ_BYTES);
+        let read = loop {
+            tokio::select! {
+                biased;
+                read = transport.read_buf(bytes) => break Some(read?),
+                () = timer.as_mut() => {
+                    if connection.is_late(timer.as_mut()) {
+                        break None;
+                    }
+                }
+                _ = &mut stopped => return Ok(Left::Closed),
+            }
+        };
+        match read {
+            Some(0) if bytes.is_empty() => return Ok(Left::Closed),
+            // Half a request: hyper knows what to say.
+            Some(0) => return Ok(Left::Other),
+            Some(_) => {}
+            None if need == Need::Body => {
+                connection.refuse_late_body();
+                transport.write_all(&connection.out).await?;
+                transport.shutdown().await?;
+                return Ok(Left::Closed);
+            }
+            None => return Ok(Left::Closed),
+        }
+    }
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// The next request.
+    Request,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body whose head may publish.
+    Body,
+    /// More requests are there.
+    Again,
+    /// Somebody else's turn.
+    Nothing(Left),
+}
+
+/// The state of a connection between its requests.
+struct Connection<'h> {
+    hub: &'h Arc<Hub>,
+    need: Need,
+    deadline: Instant,
+    /// Of the request at hand, kept for its capacity.
+    headers: HeaderMap,
+    /// The begin of a usual answer, and what it was made from.
+    head: Vec<u8>,
+    made_from: Option<(Arc<Policy>, u64)>,
+    out: Vec<u8>,
+}
+
+impl<'h> Connection<'h> {
+    fn new(hub: &'h Arc<Hub>) -> Self {
+        Self {
+            hub,
+            need: Need::Request,
+            deadline: Instant::now(),
+            headers: HeaderMap::new(),
+            head: Vec::new(),
+            made_from: None,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes whole requests out of `bytes`, appends what they publish and writes the answers to
+    /// `out`, in order. Says what is missing then.
+    async fn answer_all(&mut self, bytes: &mut BytesMut) -> Need {
+        let policy = self.hub.policy.load_full();
+        self.renew_head(&policy);
+        let started_at = Instant::now();
+        let mut turns = Vec::new();
+        let mut drafts = Vec::new();
+        let mut taken = 0;
+        let need = loop {
+            if turns.len() == TOGETHER_MAX {
+                break Need::Again;
+            }
+            let rest = &bytes[taken..];
+            let request = match begin(rest, &mut self.headers) {
+                Ok(request) => request,
+                Err(need) => break need,
+            };
+            if request.body_bytes > policy.settings.max_body {
+                break Need::Nothing(Left::Other);
+            }
+            let claims = publish::admit_head(self.hub, &policy, &self.headers, request.query).await;
+            let whole_bytes = request.head_bytes + request.body_bytes;
+            let Some(body) = rest.get(request.head_bytes..whole_bytes) else {
+                break match claims {
+                    Ok(_) => Need::Body,
+                    // The rest has to be read and thrown away before the answer is seen.
+                    Err(_) => Need::Nothing(Left::Other),
+                };
+            };
+            taken += whole_bytes;
+            let draft = claims.and_then(|claims| publish::draft(self.hub, &claims, body));
+            turns.push(match draft {
+                Ok(draft) => {
+                    drafts.push(draft);
+                    let has_origin = self.headers.contains_key(ORIGIN);
+                    Turn::Accepted(has_origin.then(|| self.headers.clone()))
+                }
+                Err(rejection) => {
+                    Turn::Refused(answer::rejected(self.hub, &self.headers, &rejection))
+                }
+            });
+        };
+        bytes.advance(taken);
+        let mut outcomes = append_all(self.hub, drafts).await.into_iter();
+        for turn in turns {
+            match turn {
+                Turn::Refused(answer) => answer::write_whole(answer, false, &mut self.out),
+                Turn::Accepted(headers) => {
+                    let outcome = outcomes.next();
+                    let outcome = outcome.unwrap_or_else(|| Err(publish::log_gone()));
+                    if outcome.is_ok() {
+                        self.hub.metrics.published_in(started_at.elapsed());
+                    }
+                    self.write_outcome(headers, outcome);
+                }
+            }
+        }
+        need
+    }
+
+    fn write_outcome(&mut self, headers: Option<HeaderMap>, outcome: Result<String, Rejection>) {
+        let answer = match (outcome, headers) {
+            (Ok(id), None) => {
+                self.out.extend_from_slice(&self.head);
+                let length = id.len();
+                write!(self.out, "Content-Length: {length}\r\n\r\n{id}")
+                    .expect("memory takes what is written");
+                return;
+            }
+            (Ok(id), Some(headers)) => answer::published(self.hub, &headers, id),
+            (Err(rejection), headers) => {
+                answer::rejected(self.hub, &headers.unwrap_or_default(), &rejection)
+            }
+        };
+        answer::write_whole(answer, false, &mut self.out);
+    }
+
+    /// The begin of usual answers holds the date and what the policy adds.
+    fn renew_head(&mut self, policy: &Arc<Policy>) {
+        let second = self.hub.now_unix();
+        let is_fresh = self
+            .made_from
+            .as_ref()
+            .is_some_and(|(of, at)| Arc::ptr_eq(of, policy) && *at == second);
+        if !is_fresh {
+            self.head = answer::published_head(self.hub);
+            self.made_from = Some((Arc::clone(policy), second));
+        }
+    }
+
+    fn refuse_late_body(&mut self) {
+        let rejection = publish::body_too_slow();
+        let answer = answer::rejected(self.hub, &self.headers, &rejection);
+        answer::write_whole(answer, true, &mut self.out);
+    }
+
+    /// Sets the deadline for what is missing. The timer stays where it is unless it would come too
+    /// late: one that comes too early is set again.
+    fn await_more(&mut self, need: Need, timer: Pin<&mut Sleep>) {
+        if need == Need::Request || need != self.need {
+            let policy = self.hub.policy.load();
+            let patience = match need {
+                Need::Head => policy.settings.head_timeout,
+                Need::Body => policy.settings.body_timeout,
+                _ => IDLE_MAX,
+            };
+            self.deadline = Instant::now() + patience;
+        }
+        self.need = need;
+        if timer.deadline() > self.deadline {
+            timer.reset(self.deadline);
+        }
+    }
+
+    /// Whether the deadline has passed, now that the timer has fired.
+    fn is_late(&self, timer: Pin<&mut Sleep>) -> bool {
+        if Instant::now() >= self.deadline {
+            return true;
+        }
+        timer.reset(self.deadline);
+        false
+    }
+}
+
+/// What one request gets.
+enum Turn {
+    /// The id of the next event; with the headers if the answer depends on them.
+    Accepted(Option<HeaderMap>),
+    Refused(answer::Answer),
+}
+
+/// The plain publish that begins in `rest`, or what is needed first.
+fn begin<'b>(rest: &'b [u8], headers: &mut HeaderMap) -> Result<PlainPublish<'b>, Need> {
+    if rest.is_empty() {
+        return Err(Need::Request);
+    }
+    parse_publish(rest, headers).ok_or_else(|| match look(rest) {
+        Look::More => Need::Head,
+        Look::Subscribe => Need::Nothing(Left::Subscribe),
+        Look::Publish | Look::Other => Need::Nothing(Left::Other),
+    })
+}
+
+/// Appends all of these; an id or a refusal for each.
+async fn append_all(hub: &Hub, mut drafts: Vec<Draft>) -> Vec<Result<String, Rejection>> {
+    let Some(last) = drafts.pop() else {
+        return Vec::new();
+    };
+    if drafts.is_empty() {
+        let outcome = publish::append(hub, last).await;
+        return vec![outcome.map(|appended| appended.id.into_string())];
+    }
+    drafts.push(last);
+    let own_ids: Vec<_> = drafts.iter().map(|draft| draft.id.clone()).collect();
+    let outcomes = publish::start_batch(hub, drafts).await;
+    let outcomes = outcomes.map_or_else(
+        |_| own_ids.iter().map(|_| Err(publish::log_gone())).collect(),
+        |outcomes| {
+            let refused = |outcome: Result<_, _>| outcome.map_err(|e| publish::not_appended(&e));
+            outcomes.into_iter().map(refused).collect::<Vec<_>>()
+        },
+    );
+    let named = outcomes.into_iter().zip(own_ids);
+    named
+        .map(|(outcome, own)| {
+            outcome.map(|position| own.map_or_else(|| position.to_string(), |id| id.to_string()))
+        })
+        .collect()
+}
