@@ -146,6 +146,7 @@ fn hub() -> SocketAddr {
     let sources = Sources {
         flags: vec![
             flag("listen", "127.0.0.1:0"),
+            flag("admin_listen", "off"),
             flag("log", "memory"),
             flag("retention_events", "1000"),
             flag("window_events", "500"),
