@@ -52,8 +52,8 @@ pub fn bars(words: Words<'_>, groups: &[&str], series: &[Series<f64>]) -> String
         let middle = LEFT + room * (group as f64 + 0.5);
         let _ = writeln!(
             svg,
-            "<text x='{middle:.1}' y='{:.1}' text-anchor='middle'>{name}</text>",
-            HEIGHT - BOTTOM + 18.0
+            "<text x='{middle:.1}' y='{:.1}' text-anchor='middle' font-size='10'>{name}</text>",
+            HEIGHT - BOTTOM + 14.0 + 13.0 * (group % 2) as f64
         );
     }
     end(svg, series.iter().map(|(name, _)| name.as_str()))

@@ -35,6 +35,23 @@ pub fn time_of(pid: u32) -> Duration {
     Duration::from_nanos(nanos)
 }
 
+/// Processor time of the kernel's softirq threads: what a sender's own softirq work becomes when
+/// there is much of it at a time. Whoever counts only the sender's time misses it.
+pub fn softirq_threads_time() -> Duration {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Duration::ZERO;
+    };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.starts_with("ksoftirqd/"))
+        })
+        .map(time_of)
+        .sum()
+}
+
 /// A line of `/proc/PID/status` in bytes: `VmRSS`, `RssAnon`, `VmHWM`.
 pub fn memory_of(pid: u32, name: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

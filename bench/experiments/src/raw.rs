@@ -89,3 +89,31 @@ pub fn queue_send(ring: &mut io_uring::IoUring, target: Target, bytes: &'static 
     let result = unsafe { ring.submission().push(&entry) };
     result.expect("no more are queued than the ring has room for");
 }
+
+/// Bytes of kernel memory in the socket's send queue (`SK_MEMINFO_WMEM_QUEUED`).
+///
+/// # Errors
+///
+/// The kernel refused.
+pub fn send_queue_memory(socket: impl std::os::fd::AsFd) -> io::Result<u64> {
+    /// Place of the send queue in `SO_MEMINFO`, from linux/sock_diag.h.
+    const WMEM_QUEUED: usize = 5;
+    let mut values = [0_u32; 16];
+    let mut size = libc::socklen_t::try_from(size_of_val(&values)).expect("64");
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `size` bytes into the array.
+    let result = unsafe {
+        libc::getsockopt(
+            descriptor,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    if result == 0 {
+        Ok(values[WMEM_QUEUED].into())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
