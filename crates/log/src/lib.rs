@@ -86,5 +86,7 @@ pub use log::{
 pub use memory::{MemoryConfig, MemoryLog};
 pub use position::{Epoch, GENERATED_ID_BYTES, Offset, Position};
 #[doc(hidden)]
+pub use record::measure_encode;
+#[doc(hidden)]
 pub use recovery::fuzz_recover;
 pub use report::{Cut, Damage, Recovery};
