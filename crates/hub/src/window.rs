@@ -201,7 +201,7 @@ impl Tail for Window {
         entries.extend(events.iter().map(|event| maker.make(event)));
         self.exchange(entries);
         for shard in &self.shards {
-            shard.wake();
+            shard.wake_for_events();
         }
         // After the lock and the wake-ups: letting go of frames may take long.
         maker.take_back(entries);

@@ -7,6 +7,13 @@ use super::{JOBS_BYTES_MAX, JOBS_MAX, Job, SLICE_VISITS, Shard, Stage, Sweep};
 use crate::window::Entry;
 
 impl Shard {
+    /// Without subscribers events are passed over: a new one starts at its own cursor.
+    pub(super) fn skip_if_vacant(&mut self) {
+        if self.subscribers.len() == 0 && self.jobs.is_empty() {
+            self.head = self.shared.window.next();
+        }
+    }
+
     /// Takes what the window has new and finds the matchers it satisfies: once per event.
     pub(super) fn take_new_events(&mut self) {
         while self.jobs.len() < JOBS_MAX && self.jobs_bytes < JOBS_BYTES_MAX {

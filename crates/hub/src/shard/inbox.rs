@@ -1,6 +1,6 @@
 //! What reaches a shard from other threads.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub struct Inbox {
     commands: Mutex<Option<Vec<Command>>>,
     waker: mio::Waker,
     awake: AtomicBool,
+    /// The shard has no subscriber, so events are no reason to wake it.
+    vacant: AtomicBool,
     /// Subscribers in the shard and on their way to it.
     streams: AtomicUsize,
 }
@@ -73,6 +75,7 @@ impl Inbox {
             commands: Mutex::new(Some(Vec::new())),
             waker,
             awake: AtomicBool::new(false),
+            vacant: AtomicBool::new(true),
             streams: AtomicUsize::new(0),
         }
     }
@@ -109,6 +112,24 @@ impl Inbox {
         if !self.awake.swap(true, Ordering::SeqCst) {
             // Fails only if the poll is gone, and then so is the shard.
             let _ = self.waker.wake();
+        }
+    }
+
+    /// Wakes the shard for new events, unless nobody there could want them.
+    pub(crate) fn wake_for_events(&self) {
+        // Pairs with `set_vacant`: either this sees the shard's first subscriber, or the shard sees
+        // the events.
+        fence(Ordering::SeqCst);
+        if !self.vacant.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    /// Called by the shard before it looks for new events.
+    pub(super) fn set_vacant(&self, vacant: bool) {
+        if self.vacant.load(Ordering::Relaxed) != vacant {
+            self.vacant.store(vacant, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
         }
     }
 

@@ -298,7 +298,9 @@ impl Shard {
                 }
             }
             self.inbox.rearm();
+            self.skip_if_vacant();
             self.obey_commands();
+            self.inbox.set_vacant(self.subscribers.len() == 0);
             self.take_new_events();
             self.fire_timers();
             self.sweep_slice();
@@ -314,7 +316,8 @@ impl Shard {
     /// Zero while there is work, else until the next timer.
     fn timeout(&self) -> Option<Duration> {
         let is_sweeping = self.jobs.get(self.sweep.job).is_some();
-        if is_sweeping || !self.ready.is_empty() || self.shared.window.next() > self.head {
+        let has_news = self.subscribers.len() > 0 && self.shared.window.next() > self.head;
+        if is_sweeping || !self.ready.is_empty() || has_news {
             return Some(Duration::ZERO);
         }
         let timer = self.time_to_timer();
