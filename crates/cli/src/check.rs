@@ -1,9 +1,11 @@
 //! `gush check`: validates a configuration and prints what is in effect.
 
+mod capacity;
+
 use std::fmt::Display;
 use std::path::Path;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use gush_hub::config::{EffectiveOption, Settings};
 use gush_hub::policy::Policy;
 use rustls::ServerConfig;
@@ -18,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   gush check --config gush.toml          what gush serve --config gush.toml would run with
   gush check --config gush.toml --json   the same for a program
+  gush check --capacity 1000000          what a million streams need, and whether this host has it
   GUSH_HEARTBEAT=25 gush check           says what is wrong, exit code 1";
 
 pub(crate) fn command() -> Command {
@@ -26,21 +29,33 @@ pub(crate) fn command() -> Command {
         .action(ArgAction::SetTrue)
         .help("Print one JSON object: options (key, value, source) and warnings")
         .help_heading("Output");
+    let capacity = Arg::new("capacity")
+        .long("capacity")
+        .value_name("N")
+        .value_parser(value_parser!(u64).range(1..=1 << 24))
+        .help("Say instead what N streams need of this host, and the command for what is too low")
+        .help_heading("Output");
     add_options(Command::new("check"))
         .about("Validate a configuration and print the effective one, secrets hidden")
         .long_about(
             "Validate a configuration and print the effective one, secrets hidden.\n\n\
              Takes the options of `gush serve`, reads the same file and the same environment, \
              prints each option with its value and where the value came from, and exits with 1 \
-             when something is wrong. Starts nothing and opens no listener.",
+             when something is wrong. Starts nothing and opens no listener.\n\n\
+             With --capacity it computes what so many streams need (descriptors, memory, kernel \
+             settings) and compares it with this host, a line for each setting; exit code 1 when \
+             they do not fit.",
         )
         .after_help(EXAMPLES)
-        .arg(json)
+        .args([capacity, json])
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let loaded = Settings::load(&sources(matches)).map_err(|error| Failure::config(&error))?;
     check_files(&loaded.settings)?;
+    if let Some(streams) = matches.get_one::<u64>("capacity") {
+        return capacity::run(&loaded.settings, *streams, matches.get_flag("json"));
+    }
     let mut warnings =
         unread_variables(std::env::vars_os().filter_map(|(n, _)| n.into_string().ok()));
     warnings.extend(loaded.settings.warnings());
