@@ -106,14 +106,16 @@ start_server() {
 
 # One run of one peer: measure ROUND PEER NAME MODE OPTIONS...
 measure() {
-    local round=$1 peer=$2 name=$3 mode=$4 file pid CONNECT_RATE=4000 TITLE ARGS
+    local round=$1 peer=$2 name=$3 mode=$4 file pid CONNECT_RATE=4000 TITLE SUBSCRIBE PUBLISH
     shift 4
     port=$((port + 4))
     PORT=$port
     . "$here/$peer/target.env"
     [ "$mode" = connect ] && CONNECT_RATE=$((CONNECT_RATE < 1000 ? CONNECT_RATE : 1000))
     start_server "$peer" || return 0
-    local command=("$gush" bench "$mode" "${ARGS[@]}" "$@" --connect-rate "$CONNECT_RATE"
+    local command=("$gush" bench "$mode" "${SUBSCRIBE[@]}")
+    [ "$mode" = fanout ] && command+=("${PUBLISH[@]}")
+    command+=("$@" --connect-rate "$CONNECT_RATE"
         --pin-generator "$generator_core" --json)
     for pid in "${measured[@]:1}"; do command+=(--pid "$pid"); done
     file=$out/raw/$name.$peer.$round.json

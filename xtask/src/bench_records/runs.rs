@@ -90,13 +90,15 @@ impl Run {
         self.recorded.keys().any(|(_, name)| name == peer)
     }
 
-    /// Deliveries and streams that a peer lost or refused in the worst round of a scenario.
+    /// Deliveries and streams with which a peer failed in the worst round of a scenario.
     pub(super) fn failures(&self, scenario: &str, peer: &str) -> f64 {
-        let worst = |key| {
+        let worst = |key: &str| {
             self.figure(scenario, peer, key)
                 .map_or(0.0, |figure| figure.max)
         };
-        worst("lost_count") + worst("doubled_count") + worst("refused_count")
+        let keys = ["lost_count", "doubled_count", "reordered_count"];
+        let keys = keys.iter().chain(&["refused_count", "dropped_count"]);
+        keys.map(|key| worst(key)).sum()
     }
 
     /// The most rounds that any peer ran in any scenario.

@@ -47,8 +47,20 @@ const IDLE: &[Column] = &[
         Unit::Bytes,
         Best::Low,
     ),
-    column("server_rss_bytes", "memory in all", Unit::Bytes, Best::Low),
+    column(
+        "server_rss_open_bytes",
+        "memory in all",
+        Unit::Bytes,
+        Best::Low,
+    ),
+    column(
+        "server_cpu_us_per_connect",
+        "CPU per connect",
+        Unit::Micros,
+        Best::Low,
+    ),
     column("refused_count", "refused", Unit::Count, Best::None),
+    column("dropped_count", "dropped", Unit::Count, Best::None),
 ];
 
 const FAN_OUT: &[Column] = &[
@@ -65,6 +77,7 @@ const FAN_OUT: &[Column] = &[
     column("lost_count", "lost", Unit::Count, Best::None),
     column("doubled_count", "doubled", Unit::Count, Best::None),
     column("refused_count", "refused", Unit::Count, Best::None),
+    column("dropped_count", "dropped", Unit::Count, Best::None),
 ];
 
 /// Where events come on a schedule, how many are delivered in a second says nothing.
@@ -76,6 +89,7 @@ const PACED: &[Column] = &[
     column("lost_count", "lost", Unit::Count, Best::None),
     column("doubled_count", "doubled", Unit::Count, Best::None),
     column("refused_count", "refused", Unit::Count, Best::None),
+    column("dropped_count", "dropped", Unit::Count, Best::None),
 ];
 
 const CONNECT: &[Column] = &[
