@@ -15,7 +15,8 @@ use crate::Outcome;
 /// Streams from one source address: well below the kernel's range of ports.
 const STREAMS_PER_ADDRESS: usize = 9_000;
 
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+/// What publishers sign their tokens with.
+pub const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A hub in a process of its own.
 #[derive(Debug)]

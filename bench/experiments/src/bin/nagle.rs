@@ -3,8 +3,8 @@
 //! acknowledgement by 40 ms, so whatever is written behind a first small write waits for it.
 //!
 //! Whether it does depends on the reader. A Linux socket that only reads, and reads all there is,
-//! acknowledges at once. One that answers what it reads (a request on a kept connection) delays. The
-//! reader that is told to delay (`TCP_QUICKACK` off) stands for kernels that always do.
+//! acknowledges at once. One that answers what it reads (a request on a kept connection) delays.
+//! The reader that is told to delay (`TCP_QUICKACK` off) stands for kernels that always do.
 //!
 //! Each shape runs with both settings at once, on a connection each; the gap between two rounds
 //! is random, 60 to 120 ms. `--chart FILE` writes the chart.

@@ -1,6 +1,7 @@
 //! What does busy polling win for latency, and what does it cost? A client sends 32 bytes at a
-//! steady pace, the server sends 208 back; the server waits in epoll, spins over epoll with a timeout
-//! of zero, or asks the kernel to poll its driver (`SO_BUSY_POLL`, which the loopback has no use for).
+//! steady pace, the server sends 208 back. The server waits in epoll, spins over epoll with a
+//! timeout of zero, does both in turn, or asks the kernel to poll its driver (`SO_BUSY_POLL`, which
+//! the loopback has no use for).
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

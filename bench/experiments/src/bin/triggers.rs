@@ -1,9 +1,9 @@
 //! How should a shard ask epoll about its sockets: once for both directions, edge-triggered
-//! (`EPOLLET`); one-shot, armed again after every event; or level-triggered, asking for room only while
-//! a socket is blocked?
+//! (`EPOLLET`); one-shot, armed again after every event; or level-triggered, asking for room only
+//! while a socket is blocked?
 //!
-//! N sockets with small send buffers get 208-byte frames as fast as their reader takes them, so that
-//! each is blocked again and again; and, second table, a broadcast that never blocks.
+//! N sockets with small send buffers get frames as fast as their reader takes them, so that each
+//! is blocked again and again; and, second table, a broadcast that never blocks.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
