@@ -16,8 +16,6 @@ use crate::target::Target;
 
 /// How long streams are held where no time was given.
 const DEFAULT_HOLD: Duration = Duration::from_secs(10);
-/// Longest wait for the memory of closed streams.
-const CLOSE_WAIT: Duration = Duration::from_mins(1);
 /// Time without a change after which no more memory is expected back.
 const QUIET: Duration = Duration::from_secs(3);
 /// How much later than on average a heartbeat may come before one counts as missed.
@@ -65,7 +63,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     let latencies = fleet.take_latencies();
     progress.phase("closing streams", 0);
     let counts = fleet.finish();
-    let closed = wait_closed(&server, &before);
+    let closed = wait_closed(&server, &before, options.patience);
     progress.end();
 
     let mut report = Report::new("idle", target.name());
@@ -114,23 +112,27 @@ fn hold_for(hold: Duration, progress: &Progress) {
     }
 }
 
-/// Waits until the kernel's memory for sockets is back, or does not come back any more.
-fn wait_closed(server: &Processes, before: &Moment) -> Moment {
-    let begin = Instant::now();
-    let mut last = (Moment::now(server), Instant::now());
-    while begin.elapsed() < CLOSE_WAIT {
-        std::thread::park_timeout(Duration::from_millis(100));
-        let now = Moment::now(server);
-        if now.kernel != last.0.kernel || now.server_rss() != last.0.server_rss() {
-            last = (now, Instant::now());
-        }
-        let is_quiet = last.1.elapsed() > QUIET;
+/// Waits until the kernel's sockets are back and the server's memory rests, or the sockets have not
+/// become fewer for `patience`: others on the machine may have opened some.
+fn wait_closed(server: &Processes, before: &Moment, patience: Duration) -> Moment {
+    let mut now = Moment::now(server);
+    let (mut fewest, mut fewer_at) = (now.kernel.sockets_count, Instant::now());
+    let (mut rss, mut rests_since) = (now.server_rss(), Instant::now());
+    loop {
         let is_back = now.kernel.sockets_count <= before.kernel.sockets_count;
-        if is_quiet && (is_back || last.1.elapsed() > 2 * QUIET) {
-            break;
+        let is_over = fewer_at.elapsed() > patience;
+        if is_over || (is_back && rests_since.elapsed() > QUIET) {
+            return now;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+        now = Moment::now(server);
+        if now.kernel.sockets_count < fewest {
+            (fewest, fewer_at) = (now.kernel.sockets_count, Instant::now());
+        }
+        if now.server_rss() != rss {
+            (rss, rests_since) = (now.server_rss(), Instant::now());
         }
     }
-    last.0
 }
 
 fn write_memory(report: &mut Report, moments: &Moments, streams: u64) {

@@ -28,6 +28,17 @@ fn run(mode: Mode, faults: Faults, options: BenchOptions) -> Report {
     mode(&options, &Progress::silent()).expect("the mock answers")
 }
 
+/// Runs a mode that cannot be measured, and gives the reason.
+fn refuses(mode: Mode, faults: Faults, options: BenchOptions) -> String {
+    let mock = Mock::start(faults).expect("the loopback has a free port");
+    let options = BenchOptions {
+        url: mock.url(),
+        ..options
+    };
+    let outcome = mode(&options, &Progress::silent());
+    outcome.map_or_else(|error| error.to_string(), |report| report.table())
+}
+
 /// Asserts figures by name; a failure shows the whole report.
 #[track_caller]
 fn has(report: &Report, figures: &[(&str, u64)]) {

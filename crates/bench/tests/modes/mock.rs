@@ -32,8 +32,8 @@ pub(crate) struct Faults {
     pub(crate) unanswered: HashSet<u64>,
     /// A replay begins that many events too early.
     pub(crate) replayed_early: usize,
-    /// Subscribes are answered with 503.
-    pub(crate) refuses_streams: bool,
+    /// Subscribes after this many are answered with 503.
+    pub(crate) refuses_after: Option<usize>,
     /// The first stream is closed after this many deliveries to it.
     pub(crate) drops_after: Option<u64>,
     /// Every stream gets the events of every topic.
@@ -54,13 +54,15 @@ struct Stream {
     /// Frame that is held back until another one was sent.
     held: Option<Vec<u8>>,
     sent: u64,
-    has_faults: bool,
+    /// Which of all streams; the faults are those of number 0.
+    number: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     events: Vec<Event>,
     streams: Vec<Stream>,
+    opened: usize,
     published: u64,
 }
 
@@ -163,22 +165,28 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
     Ok(Some(request))
 }
 
-/// Opens a stream; its socket belongs to the state from then on.
+/// Opens a stream and waits until its peer closes it.
 fn subscribe(shared: &Shared, mut socket: TcpStream, request: &Request) -> io::Result<()> {
-    if shared.faults.refuses_streams {
-        return socket.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
-    }
     let path = request.line.split(' ').nth(1).unwrap_or_default();
     let topic = decoded(path.split("topic=").nth(1).unwrap_or_default());
+    let mut state = shared.state();
+    let number = state.opened;
+    if shared
+        .faults
+        .refuses_after
+        .is_some_and(|most| number >= most)
+    {
+        return socket.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    }
+    state.opened += 1;
     socket.write_all(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
           Transfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n",
     )?;
-    let mut state = shared.state();
     let mut stream = Stream {
-        has_faults: state.streams.is_empty(),
+        number,
         topic,
-        socket,
+        socket: socket.try_clone()?,
         held: None,
         sent: 0,
     };
@@ -196,7 +204,14 @@ fn subscribe(shared: &Shared, mut socket: TcpStream, request: &Request) -> io::R
         stream.flush();
     }
     state.streams.push(stream);
-    Ok(())
+    drop(state);
+    // Nothing is expected from the peer but its end.
+    let ended = socket.read(&mut [0; 64]);
+    shared
+        .state()
+        .streams
+        .retain(|stream| stream.number != number);
+    ended.map(drop)
 }
 
 /// The answer to a publish; `None` closes the connection.
@@ -280,19 +295,19 @@ fn accept(shared: &Shared, state: &mut State, topic: &str, data: &str) -> Result
 
 fn deliver(faults: &Faults, stream: &mut Stream, event: &Event) {
     let is_asked = faults.ignores_topics || matches(&stream.topic, &event.topic);
-    if !is_asked || (stream.has_faults && faults.lost.contains(&event.number)) {
+    if !is_asked || (stream.number == 0 && faults.lost.contains(&event.number)) {
         return;
     }
-    if stream.has_faults && faults.reordered.contains(&event.number) {
+    if stream.number == 0 && faults.reordered.contains(&event.number) {
         stream.held = Some(event.frame.clone());
         return;
     }
     stream.send(&event.frame);
-    if stream.has_faults && faults.doubled.contains(&event.number) {
+    if stream.number == 0 && faults.doubled.contains(&event.number) {
         stream.send(&event.frame);
     }
     stream.flush();
-    if stream.has_faults && faults.drops_after == Some(stream.sent) {
+    if stream.number == 0 && faults.drops_after == Some(stream.sent) {
         // The peer may have closed it first.
         let _ = stream.socket.shutdown(std::net::Shutdown::Both);
     }
