@@ -151,22 +151,23 @@ impl Worker {
         };
         match stage {
             State::Connecting => {
-                let is_connected = flags.contains(epoll::EventFlags::OUT)
-                    && matches!(net::sockopt::socket_error(handle), Ok(Ok(())));
                 let data = epoll::EventData::new_u64(id as u64);
-                let sent = || {
+                let connected = net::sockopt::socket_error(handle).and_then(|result| result);
+                let sent = connected.and_then(|()| {
+                    if !flags.contains(epoll::EventFlags::OUT) {
+                        return Err(Errno::CONNRESET);
+                    }
                     self.send_request(handle, stream.role)?;
                     epoll::modify(&self.epoll, handle, data, epoll::EventFlags::IN)
-                };
-                if is_connected && sent().is_ok() {
-                    self.streams[id].state = State::Head;
-                } else {
-                    self.ended(id, stats);
+                });
+                match sent {
+                    Ok(()) => self.streams[id].state = State::Head,
+                    Err(error) => self.ended(id, error, stats),
                 }
             }
             State::Head | State::Body => {
                 match net::recv(handle, &mut *buffer, RecvFlags::empty()) {
-                    Ok((_, 0)) => self.ended(id, stats),
+                    Ok((_, 0)) => self.ended(id, Errno::CONNRESET, stats),
                     Ok((_, length)) => {
                         stats.counts.reads += 1;
                         stats.counts.bytes += length as u64;
@@ -178,11 +179,11 @@ impl Worker {
                         }
                     }
                     Err(Errno::AGAIN | Errno::INTR) => {}
-                    Err(_) => self.ended(id, stats),
+                    Err(error) => self.ended(id, error, stats),
                 }
             }
             // Its only events are errors and hang-ups.
-            State::Slow => self.ended(id, stats),
+            State::Slow => self.ended(id, Errno::CONNRESET, stats),
             State::Closed => {}
         }
     }
@@ -224,7 +225,7 @@ impl Worker {
                 self.pending -= 1;
                 self.close(id);
             }
-            Parsed::Broken => self.ended(id, stats),
+            Parsed::Broken => self.ended(id, Errno::CONNRESET, stats),
         }
     }
 
@@ -264,16 +265,16 @@ impl Worker {
             Item::End => is_ended = true,
         });
         if is_ended {
-            self.ended(id, stats);
+            self.ended(id, Errno::CONNRESET, stats);
         }
     }
 
     /// The stream ended without having been asked to.
-    fn ended(&mut self, id: usize, stats: &mut Stats) {
+    fn ended(&mut self, id: usize, why: Errno, stats: &mut Stats) {
         match self.streams[id].state {
             State::Connecting | State::Head => {
                 self.pending -= 1;
-                fail(stats, "open a stream", Errno::CONNRESET);
+                fail(stats, "open a stream", why);
             }
             State::Body => {
                 stats.counts.dropped += 1;
