@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a build (`setup.sh build`) or the tests (`setup.sh test`) need and is not there.
+# Installs what a build (`setup.sh build`), the tests (`setup.sh test`) or counting instructions
+# (`setup.sh measure`) need and is not there.
 # Asks nothing. Debian packages only; as root, or with sudo that wants no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -47,6 +48,9 @@ missing=()
 # aws-lc-sys compiles C with cc alone on x86-64 and arm64 Linux: no cmake, no bindgen, no perl.
 need cc gcc libc6-dev
 need make make
+if [ "$what" = measure ]; then
+    need valgrind valgrind
+fi
 install_missing
 
 if [ "$what" = test ]; then

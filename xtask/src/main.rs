@@ -6,6 +6,9 @@ mod bench_records;
 // The files of the repository.
 mod files;
 
+// Instruction counts of the hot functions.
+mod instructions;
+
 // The reference pages, written from the code's own tables.
 mod reference;
 
@@ -22,6 +25,9 @@ Usage: cargo xtask <task>
   reference --check     fail when a page of docs/reference/ is stale
   bench-records [DIR]   write tables and charts of a run of `make bench-peers`, by default the newest
   bench-records --check fail when they are stale
+  instructions          count the instructions of the hot functions, fail when one takes 3 % more
+  instructions --record REASON
+                        count and write bench/instructions/record.toml, with the reason
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +40,10 @@ fn main() -> ExitCode {
         ["bench-records", "--check"] => report(bench_records::check(&files::root())),
         ["bench-records"] => report(bench_records::write(&files::root(), None)),
         ["bench-records", folder] => report(bench_records::write(&files::root(), Some(folder))),
+        ["instructions"] => report(instructions::check(&files::root())),
+        ["instructions", "--record", reason] => {
+            report(instructions::record(&files::root(), reason))
+        }
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             ExitCode::SUCCESS
