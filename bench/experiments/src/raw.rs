@@ -46,9 +46,9 @@ pub fn set_int(
 ) -> io::Result<()> {
     let size = libc::socklen_t::try_from(size_of::<i32>()).expect("four");
     let descriptor = socket.as_fd().as_raw_fd();
+    let pointer = (&raw const value).cast();
     // SAFETY: the pointer is to an int on this stack, and its size is given.
-    let result =
-        unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), size) };
+    let result = unsafe { libc::setsockopt(descriptor, level, name, pointer, size) };
     if result == 0 {
         Ok(())
     } else {
