@@ -27,7 +27,8 @@ pub(super) fn read(mode: &Mode, matches: &ArgMatches) -> Result<BenchOptions, Fa
         subscribe,
         publish: given.one("publish"),
         publish_body: given
-            .one("publish-body")
+            .one::<String>("publish-body")
+            .as_deref()
             .map_or(Ok(BodyFormat::Form), body_format)?,
         headers: given.all("header"),
         publish_headers: given.all("publish-header"),
