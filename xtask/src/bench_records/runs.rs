@@ -97,7 +97,9 @@ impl Run {
                 .map_or(0.0, |figure| figure.max)
         };
         let keys = ["lost_count", "doubled_count", "reordered_count"];
-        let keys = keys.iter().chain(&["refused_count", "dropped_count"]);
+        let keys = keys
+            .iter()
+            .chain(&["refused_count", "dropped_count", "publish_refused_count"]);
         keys.map(|key| worst(key)).sum()
     }
 
