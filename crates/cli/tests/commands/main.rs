@@ -1,5 +1,6 @@
 //! The subcommands as a person uses them: arguments in, output and exit code out.
 
+mod bench;
 mod sub;
 mod support;
 mod tools;
