@@ -66,9 +66,9 @@ Examples:
     Mode {
         name: "fanout",
         about: "Publish events that every stream gets",
-        more: "Without --rate it publishes as fast as the streams take the events: at most --window \
-               events are on their way at any time. 1 leaves a server nothing to put together; 4 \
-               and more show what it does under pressure. With --rate the schedule does not wait \
+        more: "Without --rate it publishes as fast as the streams take the events: at most \
+               --window events are on their way at any time. 1 leaves a server nothing to put \
+               together; 4 and more show what it does under pressure. With --rate the schedule does not wait \
                for the server, and latency counts from the moment an event was due.",
         examples: "\
 Examples:
