@@ -3,11 +3,13 @@
 //!
 //! Thread A owns connected TCP sockets and gives them away in batches; thread B takes them. Each
 //! is on a core of its own. The queue is a mutex, a vector and an eventfd, like a shard's inbox.
+//! With `--pace-us N` thread A rests that long after each batch, so that thread B sleeps and is woken.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,8 @@ use rustix::net::{
 
 /// `SCM_MAX_FD`: the kernel takes no more descriptors in one message.
 const BATCH_MAX: usize = 253;
+/// Rest after each batch, in microseconds; set once, before the first round.
+static PACE_US: AtomicU64 = AtomicU64::new(0);
 const BATCHES: [usize; 5] = [1, 4, 16, 64, BATCH_MAX];
 
 #[derive(Debug)]
@@ -38,6 +42,7 @@ struct Spent {
 fn main() -> Outcome {
     let count: usize = option("--sockets", 6_000)?;
     let rounds: usize = option("--rounds", 7)?;
+    PACE_US.store(option("--pace-us", 0)?, Ordering::Relaxed);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut peer = Peer::start(listener.local_addr()?, Some(1))?;
     let mut figures = Rounds::default();
@@ -73,6 +78,17 @@ fn main() -> Outcome {
     Ok(())
 }
 
+/// Rests if asked to; returns the processor time that resting took, which is not the giver's.
+fn rest() -> Duration {
+    let pace_us = PACE_US.load(Ordering::Relaxed);
+    if pace_us == 0 {
+        return Duration::ZERO;
+    }
+    let time = cpu::thread_time();
+    std::thread::sleep(Duration::from_micros(pace_us));
+    cpu::thread_time() - time
+}
+
 fn queue(sockets: Vec<OwnedFd>, batch: usize) -> Outcome<Spent> {
     let count = sockets.len();
     let inbox: Arc<Mutex<Vec<OwnedFd>>> = Arc::default();
@@ -96,6 +112,7 @@ fn queue(sockets: Vec<OwnedFd>, batch: usize) -> Outcome<Spent> {
     start.wait();
     let (wall, time) = (Instant::now(), cpu::thread_time());
     let mut sockets = sockets.into_iter();
+    let mut resting = Duration::ZERO;
     loop {
         let mut inbox = inbox.lock().unwrap_or_else(PoisonError::into_inner);
         let before = inbox.len();
@@ -105,8 +122,9 @@ fn queue(sockets: Vec<OwnedFd>, batch: usize) -> Outcome<Spent> {
         }
         drop(inbox);
         write(&*bell, &1_u64.to_ne_bytes())?;
+        resting += rest();
     }
-    let giving = cpu::thread_time() - time;
+    let giving = cpu::thread_time() - time - resting;
     let (taking, end) = taker.join().map_err(|_| "the taker panicked")?;
     Ok(Spent {
         giving,
@@ -145,6 +163,7 @@ fn rights(sockets: Vec<OwnedFd>, batch: usize) -> Outcome<Spent> {
     start.wait();
     let (wall, time) = (Instant::now(), cpu::thread_time());
     let mut sockets = sockets.into_iter();
+    let mut resting = Duration::ZERO;
     loop {
         let gone: Vec<OwnedFd> = sockets.by_ref().take(batch).collect();
         if gone.is_empty() {
@@ -160,9 +179,11 @@ fn rights(sockets: Vec<OwnedFd>, batch: usize) -> Outcome<Spent> {
             &mut control,
             SendFlags::empty(),
         )?;
-        // Our own copies are closed here, at the end of the turn: part of the cost.
+        // Our own copies are closed: part of the cost.
+        drop(gone);
+        resting += rest();
     }
-    let giving = cpu::thread_time() - time;
+    let giving = cpu::thread_time() - time - resting;
     let (taking, end) = taker.join().map_err(|_| "the taker panicked")?;
     Ok(Spent {
         giving,
