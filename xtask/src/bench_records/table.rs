@@ -149,7 +149,7 @@ const SCENARIOS: [(&str, &str, &[Column]); 8] = [
     ),
     (
         "connect-1500",
-        "1,500 connections at 1,000 a second (Pushpin: 500)",
+        "1,500 connections at 1,000 a second (Pushpin: 350)",
         CONNECT,
     ),
 ];
