@@ -1,5 +1,5 @@
 //! `cargo xtask bench-records`: from the raw data of `make bench-peers` to tables and charts, in the
-//! run's folder and between the markers in `README.md`. A figure is never typed by hand.
+//! run's folder and between the markers in `README.md`. No figure is typed by hand.
 
 mod charts;
 mod runs;

@@ -23,7 +23,7 @@ Usage: cargo xtask <task>
   tidy                  check the house rules that a machine can check
   reference             write docs/reference/ from the tables in the code
   reference --check     fail when a page of docs/reference/ is stale
-  bench-records [DIR]   write tables and charts of a run of `make bench-peers`, by default the newest
+  bench-records [DIR]   write tables and charts of a run of `make bench-peers`, or the newest
   bench-records --check fail when they are stale
   instructions          count the instructions of the hot functions, fail when one takes 3 % more
   instructions --record REASON
