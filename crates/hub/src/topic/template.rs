@@ -8,6 +8,10 @@
 
 use super::{MATCHER_EXPRESSIONS_MAX, TOPIC_BYTES_MAX};
 
+// The positions of a topic that the parts of a template reach.
+#[path = "reach.rs"]
+mod reach;
+
 /// Bits of [`CLASS`]: which classes a byte belongs to.
 const SIMPLE: u8 = 1; // unreserved characters and the comma
 const EQUALS: u8 = 2; // `=`, allowed in named and exploded values on top of SIMPLE
@@ -204,15 +208,7 @@ impl Template {
         let Some(middle) = middle.map(str::as_bytes) else {
             return false;
         };
-        match self.parts.as_slice() {
-            // The common case needs no position sets.
-            [Part::Expression(expression)] => {
-                let mut is_match = false;
-                expression.run(middle, 0, |at| at == 0, |at| is_match |= at == middle.len());
-                is_match
-            }
-            parts => simulate(parts, text.as_bytes(), middle),
-        }
+        reach::reach_end(self.parts.as_slice(), text.as_bytes(), middle)
     }
 }
 
@@ -343,33 +339,6 @@ fn parse_variable(bytes: &[u8], mut at: usize) -> Result<(bool, usize), Template
     }
 }
 
-/// How far an expansion has come at one position of the topic. Of all ways to get there only
-/// those with the fewest separators matter: whatever the others can still reach, these can.
-#[derive(Clone, Copy)]
-struct Progress {
-    /// In the first run.
-    is_head: bool,
-    /// In a later run, after this many separators; [`Progress::NOT`]: not there.
-    separators: u16,
-}
-
-impl Progress {
-    const NOT: u16 = u16::MAX;
-    const NONE: Self = Self {
-        is_head: false,
-        separators: Self::NOT,
-    };
-
-    fn is_alive(self) -> bool {
-        self.is_head || self.separators != Self::NOT
-    }
-
-    fn join(&mut self, other: Self) {
-        self.is_head |= other.is_head;
-        self.separators = self.separators.min(other.separators);
-    }
-}
-
 impl Expression {
     /// The same language in its shortest form: where the first run takes separators and all that
     /// later runs take, there is but one run. So `{a,b}` is `{a}`, and `{+a,b*}` is `{+a}`.
@@ -390,10 +359,14 @@ impl Expression {
 
     /// Whether it accepts whatever it and the other one accept in a row.
     fn absorbs(self, other: Self) -> bool {
-        let is_run = |expression: Self| expression.first.is_none() && expression.repeats == 0;
         // Every byte of every expansion is reserved or unreserved, or part of a `%XX`.
         let takes_all = self.head == RESERVED;
-        is_run(self) && (takes_all || (is_run(other) && other.head & !self.head == 0))
+        self.is_run() && (takes_all || (other.is_run() && other.head & !self.head == 0))
+    }
+
+    /// Whether it is one run of one class and nothing else.
+    fn is_run(self) -> bool {
+        self.first.is_none() && self.repeats == 0
     }
 
     /// A number that no other expression and no byte has.
@@ -405,141 +378,4 @@ impl Expression {
             .fold(first, |number, &byte| number << 8 | u64::from(byte));
         0x100 | (number << 16 | u64::from(self.repeats)) << 9
     }
-
-    /// Walks the topic once. `starts` says at which positions the expression may begin, the
-    /// last of them being `last_start`; `ends` is called with each position where it may end.
-    fn run(
-        self,
-        topic: &[u8],
-        last_start: usize,
-        starts: impl Fn(usize) -> bool,
-        mut ends: impl FnMut(usize),
-    ) {
-        // A step reaches one or three bytes ahead, so four places hold all that is pending.
-        let mut window = [Progress::NONE; 4];
-        let mut horizon = last_start;
-        let mut at = 0;
-        while at <= horizon {
-            let mut here = std::mem::replace(&mut window[at & 3], Progress::NONE);
-            let byte = topic.get(at).copied();
-            let is_start = starts(at);
-            if is_start {
-                match self.first {
-                    None => here.is_head = true,
-                    Some(first) if byte == Some(first) => {
-                        window[(at + 1) & 3].is_head = true;
-                        horizon = horizon.max(at + 1);
-                    }
-                    Some(_) => {}
-                }
-            }
-            let is_alive = here.is_alive();
-            if is_start || is_alive {
-                ends(at);
-            }
-            if let (true, Some(byte)) = (is_alive, byte) {
-                let (next, length) = self.step(here, byte, topic, at);
-                if next.is_alive() {
-                    window[(at + length) & 3].join(next);
-                    horizon = horizon.max(at + length);
-                }
-            }
-            at += 1;
-        }
-    }
-
-    /// What one byte, or one `%XX`, makes of the progress, and how many bytes that takes.
-    fn step(self, here: Progress, byte: u8, topic: &[u8], at: usize) -> (Progress, usize) {
-        if byte == b'%' {
-            // In every class, and never a separator.
-            let next = if is_percent_triplet(topic, at) {
-                here
-            } else {
-                Progress::NONE
-            };
-            return (next, 3);
-        }
-        let class = CLASS[usize::from(byte)];
-        let mut next = Progress::NONE;
-        if here.is_head && class & self.head != 0 {
-            next.is_head = true;
-        }
-        if here.separators != Progress::NOT && class & self.tail != 0 {
-            next.separators = here.separators;
-        }
-        if byte == self.separator {
-            let used = if here.is_head { 0 } else { here.separators };
-            if self.repeats == UNLIMITED {
-                next.separators = 1;
-            } else if used < self.repeats {
-                next.separators = next.separators.min(used + 1);
-            }
-        }
-        (next, 1)
-    }
-}
-
-/// One bit for each position of the longest topic, the end included.
-const WORDS: usize = TOPIC_BYTES_MAX / 64 + 1;
-
-/// Carries the set of reachable positions through the parts.
-fn simulate(parts: &[Part], text: &[u8], topic: &[u8]) -> bool {
-    let words = topic.len() / 64 + 1;
-    let mut on_stack = [0; 2 * WORDS];
-    let mut on_heap = Vec::new(); // request targets can be longer than topics
-    let space: &mut [u64] = if words <= WORDS {
-        &mut on_stack[..2 * words]
-    } else {
-        on_heap.resize(2 * words, 0);
-        &mut on_heap
-    };
-    let (mut from, mut to) = space.split_at_mut(words);
-    from[0] = 1;
-    for part in parts {
-        let Some(last) = last_position(from) else {
-            return false;
-        };
-        to.fill(0);
-        match part {
-            Part::Literal {
-                from: start,
-                to: end,
-            } => {
-                let literal = &text[usize::from(*start)..usize::from(*end)];
-                for at in positions(from) {
-                    if topic[at..].starts_with(literal) {
-                        insert(to, at + literal.len());
-                    }
-                }
-            }
-            Part::Expression(expression) => {
-                expression.run(topic, last, |at| contains(from, at), |at| insert(to, at));
-            }
-        }
-        std::mem::swap(&mut from, &mut to);
-    }
-    contains(from, topic.len())
-}
-
-fn insert(set: &mut [u64], at: usize) {
-    set[at / 64] |= 1 << (at % 64);
-}
-
-fn contains(set: &[u64], at: usize) -> bool {
-    set[at / 64] & (1 << (at % 64)) != 0
-}
-
-fn last_position(set: &[u64]) -> Option<usize> {
-    let word = set.iter().rposition(|&word| word != 0)?;
-    Some(word * 64 + 63 - set[word].leading_zeros() as usize)
-}
-
-fn positions(set: &[u64]) -> impl Iterator<Item = usize> {
-    set.iter().enumerate().flat_map(|(index, &word)| {
-        std::iter::successors((word != 0).then_some(word), |&word| {
-            let rest = word & (word - 1);
-            (rest != 0).then_some(rest)
-        })
-        .map(move |word| index * 64 + word.trailing_zeros() as usize)
-    })
 }
