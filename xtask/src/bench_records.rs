@@ -1,8 +1,9 @@
-//! `cargo xtask bench-records`: from the raw data of `make bench-peers` to tables and charts, in the
-//! run's folder and between the markers in `README.md`. No figure is typed by hand.
+//! `cargo xtask bench-records`: from the raw data of `make bench-peers` to tables and charts, in
+//! the run's folder and between the markers in `README.md`. No figure is typed by hand.
 
 mod charts;
 mod runs;
+mod scenarios;
 mod table;
 
 use std::io;
