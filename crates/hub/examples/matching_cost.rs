@@ -121,7 +121,7 @@ const ADVERSARIAL: [Set; 10] = [
 
 fn orders(i: usize) -> String {
     let letters = (0..17).map(|bit| if i >> bit & 1 == 1 { "b" } else { "a" });
-    letters.map(|letter| format!("{{+x}}{letter}")).collect()
+    letters.flat_map(|letter| ["{+x}", letter]).collect()
 }
 
 fn many_expressions(i: usize) -> String {
