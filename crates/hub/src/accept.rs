@@ -311,6 +311,7 @@ async fn serve_other(
         let door = listener.door;
         let busy = Busy::begin(&stage, !request.body().is_end_stream());
         request.extensions_mut().insert(Arc::clone(&stage));
+        request.extensions_mut().insert(listener.stop.clone());
         // Boxed, because taking the transport back needs a future that can be moved.
         Box::pin(async move {
             let answer = answer::answer(&hub, door, request).await;
@@ -352,9 +353,10 @@ async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> En
     let io = TokioIo::new(Prefixed::new(transport, bytes));
     let active = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&active);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let hub = Arc::clone(&listener.hub);
         let door = listener.door;
+        request.extensions_mut().insert(listener.stop.clone());
         let active = Active::begin(&counted);
         async move {
             let answer = answer::answer(&hub, door, request).await;

@@ -21,7 +21,8 @@ use crate::dialect;
 use crate::hub::Hub;
 use crate::origin;
 use crate::publish;
-use crate::request::{Door, Route, route};
+use crate::publish_batch::{self, BatchBody};
+use crate::request::{BATCH_TYPE, Door, Route, is_batch, route};
 use crate::shard::NewSubscriber;
 use crate::socket::{Arriving, PipeBody, Sink, pipe};
 use crate::subscribe::{self, Admission, STREAM_HEADERS};
@@ -44,6 +45,7 @@ enum BodyKind {
     /// `None` once it was handed on.
     Whole(Option<Bytes>),
     Stream(PipeBody),
+    Batch(Box<BatchBody>),
 }
 
 /// Counts one request of an HTTP/2 connection until its answer is out; see `accept.rs`.
@@ -115,13 +117,14 @@ impl Body for AnswerBody {
                 Poll::Ready(body.take().map(|bytes| Ok(BodyFrame::data(bytes))))
             }
             BodyKind::Stream(body) => Pin::new(body).poll_frame(context),
+            BodyKind::Batch(body) => body.poll_part(context).map(|part| part.map(Ok)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             BodyKind::Whole(body) => body.is_none(),
-            BodyKind::Stream(_) => false,
+            BodyKind::Stream(_) | BodyKind::Batch(_) => false,
         }
     }
 
@@ -130,7 +133,7 @@ impl Body for AnswerBody {
             BodyKind::Whole(body) => {
                 SizeHint::with_exact(body.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            BodyKind::Stream(_) => SizeHint::default(),
+            BodyKind::Stream(_) | BodyKind::Batch(_) => SizeHint::default(),
         }
     }
 }
@@ -152,6 +155,9 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
     let outcome = match route(&parts.method, path, door) {
         Route::Subscribe { is_head } => {
             subscribe_in_hyper(hub, &parts, query.unwrap_or(""), is_head).await
+        }
+        Route::Publish if is_batch(headers) => {
+            publish_batch::begin(hub, &parts, body).await.map(batch)
         }
         Route::Publish => publish::publish(hub, &parts, body)
             .await
@@ -250,6 +256,19 @@ fn options(hub: &Hub, headers: &HeaderMap, allow: &'static str) -> Answer {
     for (name, value) in origin::cors_headers(&policy.cors, headers, true) {
         answer.headers_mut().append(name, value);
     }
+    answer
+}
+
+/// The answer to a batch: as long as the batch, so nothing on the way may collect it.
+fn batch(body: BatchBody) -> Answer {
+    let mut answer = typed(StatusCode::OK, BATCH_TYPE, Bytes::new());
+    let headers = answer.headers_mut();
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    answer.body_mut().kind = BodyKind::Batch(Box::new(body));
     answer
 }
 
@@ -408,7 +427,7 @@ pub fn write_whole(answer: Answer, is_last: bool, out: &mut Vec<u8>) {
     let body = match body.kind {
         BodyKind::Whole(body) => body.unwrap_or_default(),
         // None is ever made for a fast path.
-        BodyKind::Stream(_) => Bytes::new(),
+        BodyKind::Stream(_) | BodyKind::Batch(_) => Bytes::new(),
     };
     let headers = &mut parts.headers;
     headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));

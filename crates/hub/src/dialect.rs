@@ -1,8 +1,10 @@
 //! Dialect 0.x of the protocol (Mercure draft-07): what requests mean and how documents are
 //! written. Another dialect is another file like this one; nothing else knows field names.
 
-use http::HeaderMap;
+use std::borrow::Cow;
 use std::time::Duration;
+
+use http::HeaderMap;
 
 use gush_log::Draft;
 use gush_sse::{EventId, EventType, encode_retry};
@@ -128,57 +130,110 @@ fn cursor(headers: &HeaderMap, query: &[Pair<'_>]) -> Cursor {
     }
 }
 
+/// What a publish asks for, in whatever form it came; nothing is checked yet.
+#[derive(Debug)]
+pub struct PublishRequest<'a, T> {
+    /// In the order given.
+    pub topics: &'a [T],
+    /// Empty when absent.
+    pub data: Cow<'a, str>,
+    /// Empty when absent.
+    pub id: &'a str,
+    /// Empty when absent.
+    pub kind: &'a str,
+    /// What [`Self::checked`] is to make of the reconnect delay.
+    pub retry: Retry,
+    /// Whether only granted subscribers may get it.
+    pub is_private: bool,
+}
+
+/// A reconnect delay as a publisher gave it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// It gave none.
+    #[default]
+    Absent,
+    /// In milliseconds.
+    Millis(u64),
+    /// Something else.
+    Invalid,
+}
+
+impl<T: AsRef<str>> PublishRequest<'_, T> {
+    /// The event, if it can be one.
+    ///
+    /// # Errors
+    ///
+    /// 400 for a field that cannot be; 403 for a topic that only the hub publishes to.
+    pub fn checked(self) -> Result<Draft, Rejection> {
+        if self.topics.is_empty() {
+            return Err(Rejection::bad_request("Missing \"topic\" parameter."));
+        }
+        if self.topics.len() > TOPICS_MAX {
+            return Err(Rejection::bad_request(format!(
+                "more than {TOPICS_MAX} topics"
+            )));
+        }
+        for topic in self.topics {
+            let topic = topic.as_ref();
+            check_topic(topic).map_err(|error| Rejection::bad_request(error.to_string()))?;
+            if memchr::memmem::find(topic.as_bytes(), HUB_PATH.as_bytes()).is_some() {
+                return Err(Rejection::forbidden(format!(
+                    "topics that contain {HUB_PATH} are reserved for the hub"
+                )));
+            }
+        }
+        let id = EventId::parse(self.id).map_err(|error| invalid("id", &error))?;
+        let kind = EventType::parse(self.kind).map_err(|error| invalid("type", &error))?;
+        let retry_ms = match self.retry {
+            Retry::Absent => None,
+            Retry::Millis(retry_ms) => Some(retry_ms).filter(|retry_ms| *retry_ms > 0),
+            Retry::Invalid => {
+                let reason = "it has to be a whole number of milliseconds below 2^64";
+                return Err(invalid("retry", &reason));
+            }
+        };
+        let topics = self.topics.iter().map(|topic| Box::from(topic.as_ref()));
+        Ok(Draft {
+            topics: topics.collect(),
+            is_private: self.is_private,
+            id,
+            kind,
+            retry_ms,
+            data: self.data.into(),
+        })
+    }
+}
+
+/// The refusal of one field of a publish.
+pub(crate) fn invalid(name: &str, reason: &dyn std::fmt::Display) -> Rejection {
+    Rejection::bad_request(format!("Invalid \"{name}\" parameter: {reason}"))
+}
+
 /// Reads the form of a publish.
 ///
 /// # Errors
 ///
-/// 400 for a field that cannot be; 403 for a topic that only the hub publishes to.
+/// As [`PublishRequest::checked`].
 pub fn publish_request(form: &[Pair<'_>]) -> Result<Draft, Rejection> {
     let topics: Vec<&str> = form
         .iter()
         .filter(|pair| pair.0 == "topic")
         .map(|pair| &*pair.1)
         .collect();
-    if topics.is_empty() {
-        return Err(Rejection::bad_request("Missing \"topic\" parameter."));
-    }
-    if topics.len() > TOPICS_MAX {
-        return Err(Rejection::bad_request(format!(
-            "more than {TOPICS_MAX} topics"
-        )));
-    }
-    for topic in &topics {
-        check_topic(topic).map_err(|error| Rejection::bad_request(error.to_string()))?;
-        if topic.contains(HUB_PATH) {
-            return Err(Rejection::forbidden(format!(
-                "topics that contain {HUB_PATH} are reserved for the hub"
-            )));
-        }
-    }
     let field = |name: &str| form.iter().find(|pair| pair.0 == name).map(|pair| &*pair.1);
-    let bad = |name: &str, reason: &dyn std::fmt::Display| {
-        Rejection::bad_request(format!("Invalid \"{name}\" parameter: {reason}"))
-    };
-    let id = EventId::parse(field("id").unwrap_or("")).map_err(|error| bad("id", &error))?;
-    let kind =
-        EventType::parse(field("type").unwrap_or("")).map_err(|error| bad("type", &error))?;
-    let retry_ms = match field("retry") {
-        None | Some("") => None,
-        Some(text) => Some(decimal(text).ok_or_else(|| {
-            bad(
-                "retry",
-                &"it has to be a whole number of milliseconds below 2^64",
-            )
-        })?),
-    };
-    Ok(Draft {
-        topics: topics.into_iter().map(Box::from).collect(),
+    let request = PublishRequest {
+        topics: &topics,
+        data: Cow::Borrowed(field("data").unwrap_or("")),
+        id: field("id").unwrap_or(""),
+        kind: field("type").unwrap_or(""),
+        retry: match field("retry") {
+            None | Some("") => Retry::Absent,
+            Some(text) => decimal(text).map_or(Retry::Invalid, Retry::Millis),
+        },
         is_private: field("private").is_some(),
-        id,
-        kind,
-        retry_ms: retry_ms.filter(|retry_ms| *retry_ms > 0),
-        data: field("data").unwrap_or("").into(),
-    })
+    };
+    request.checked()
 }
 
 /// An unsigned decimal; no sign, no space (which `str::parse` would partly allow).

@@ -84,6 +84,12 @@ pub mod publish;
 // Plain publishes, one after the other, without hyper.
 pub(crate) mod publish_plain;
 
+// A line of a batch to the fields of an event.
+pub mod publish_line;
+
+// Many events in one request: lines in, lines out.
+pub mod publish_batch;
+
 // Opening the log that the settings name.
 pub mod store;
 

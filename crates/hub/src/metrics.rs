@@ -366,17 +366,17 @@ impl Metrics {
         }
     }
 
-    /// Counts an accepted publish.
-    pub fn published_in(&self, took: Duration) {
+    /// Counts accepted events, and how long each of them took.
+    pub fn published_in(&self, events: u64, took: Duration) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.published.add(1);
-        self.publish_count.add(1);
-        self.publish_sum_us.add(took_us);
+        self.published.add(events);
+        self.publish_count.add(events);
+        self.publish_sum_us.add(took_us.saturating_mul(events));
         let bucket = PUBLISH_BUCKETS_US
             .iter()
             .position(|bound_us| took_us <= *bound_us);
         if let Some(bucket) = bucket {
-            self.publish_buckets[bucket].add(1);
+            self.publish_buckets[bucket].add(events);
         }
     }
 

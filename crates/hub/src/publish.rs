@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use gush_log::{AppendError, AppendErrorKind, Appended, AtOnce, Draft, Located, Position};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -17,6 +17,7 @@ use crate::dialect::{self, PAIRS_MAX};
 use crate::form::parse_pairs;
 use crate::hub::Hub;
 use crate::policy::Policy;
+use crate::request::{has_type, is_batch};
 use crate::token::Claims;
 use crate::transport::Stage;
 
@@ -37,10 +38,8 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 /// error nothing is published.
 pub async fn publish(hub: &Hub, head: &Parts, mut body: Incoming) -> Result<String, Rejection> {
     let published = read_and_append(hub, head, &mut body).await;
-    // A peer that waits for "100 Continue" has sent nothing yet, and need not.
-    let is_waiting = head.headers.contains_key(EXPECT);
-    if published.is_err() && !body.is_end_stream() && !is_waiting {
-        tokio::spawn(tokio::time::timeout(DISCARD_TIME_MAX, discard(body)));
+    if published.is_err() {
+        discard_unless_expected(head, body);
     }
     published
 }
@@ -62,7 +61,7 @@ async fn read_and_append(
     }
     let started_at = Instant::now();
     let appended = append(hub, draft(hub, &claims, &body)?).await?;
-    hub.metrics.published_in(started_at.elapsed());
+    hub.metrics.published_in(1, started_at.elapsed());
     Ok(appended.id.into_string())
 }
 
@@ -86,9 +85,14 @@ pub(crate) fn draft(hub: &Hub, claims: &Claims, body: &[u8]) -> Result<Draft, Re
     let form =
         parse_pairs(body, PAIRS_MAX).map_err(|error| Rejection::bad_request(error.to_string()))?;
     let draft = dialect::publish_request(&form)?;
-    check_own_id(hub, &draft)?;
-    admit::topics(claims, draft.topics.iter().map(AsRef::as_ref))?;
+    check_draft(hub, claims, &draft)?;
     Ok(draft)
+}
+
+/// What is checked of an event beyond its form.
+pub(crate) fn check_draft(hub: &Hub, claims: &Claims, draft: &Draft) -> Result<(), Rejection> {
+    check_own_id(hub, draft)?;
+    admit::topics(claims, draft.topics.iter().map(AsRef::as_ref))
 }
 
 /// Puts an event into the log; returns once it is there as durably as configured.
@@ -184,16 +188,10 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Only forms carry fields; another type reads as "no topic", as with the reference, but says so.
+/// Only forms, and lines of a batch, carry fields; another type reads as "no topic", as with the
+/// reference, but says so.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
-    let is_form = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            let kind = value.split(';').next().unwrap_or("").trim();
-            kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        });
-    if is_form {
+    if has_type(headers, "application/x-www-form-urlencoded") || is_batch(headers) {
         return Ok(());
     }
     Err(Rejection::bad_request(
@@ -223,12 +221,27 @@ async fn collect(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, Rejecti
     Ok(collected.freeze())
 }
 
-async fn discard(mut body: Incoming) {
-    let mut discarded = 0;
-    while discarded < DISCARD_BYTES_MAX {
-        let Some(Ok(frame)) = body.frame().await else {
-            return;
-        };
-        discarded += frame.data_ref().map_or(0, Bytes::len);
+/// [`discard`], unless the peer waits for "100 Continue": then it has sent nothing yet, and need
+/// not.
+pub(crate) fn discard_unless_expected(head: &Parts, body: Incoming) {
+    if !head.headers.contains_key(EXPECT) {
+        discard(body);
     }
+}
+
+/// Reads the rest of a refused body, for a while.
+pub(crate) fn discard(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    let reading = async move {
+        let mut discarded = 0;
+        while discarded < DISCARD_BYTES_MAX {
+            let Some(Ok(frame)) = body.frame().await else {
+                return;
+            };
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    tokio::spawn(tokio::time::timeout(DISCARD_TIME_MAX, reading));
 }

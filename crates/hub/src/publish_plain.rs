@@ -189,7 +189,7 @@ impl<'h> Connection<'h> {
                     let outcome = outcomes.next();
                     let outcome = outcome.unwrap_or_else(|| Err(publish::log_gone()));
                     if outcome.is_ok() {
-                        self.hub.metrics.published_in(started_at.elapsed());
+                        self.hub.metrics.published_in(1, started_at.elapsed());
                     }
                     self.write_outcome(headers, outcome);
                 }

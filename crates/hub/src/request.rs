@@ -286,11 +286,35 @@ pub fn parse_publish<'b>(bytes: &'b [u8], headers: &mut HeaderMap) -> Option<Pla
             }
         }
     }
-    (hosts == 1).then_some(PlainPublish {
+    if hosts != 1 || is_batch(headers) {
+        return None;
+    }
+    Some(PlainPublish {
         query: query.strip_prefix('?').unwrap_or(""),
         head_bytes,
         body_bytes: body_bytes?,
     })
+}
+
+/// The media type of a publish of many events.
+pub const BATCH_TYPE: &str = "application/x-ndjson";
+
+/// Whether the body has a line for each event.
+#[must_use]
+pub fn is_batch(headers: &HeaderMap) -> bool {
+    has_type(headers, BATCH_TYPE)
+}
+
+/// Whether the body says to be of this media type; parameters do not matter.
+#[must_use]
+pub fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            let kind = value.split(';').next().unwrap_or("").trim();
+            kind.eq_ignore_ascii_case(wanted)
+        })
 }
 
 /// A length without a second reading, for a body of the fast path.
