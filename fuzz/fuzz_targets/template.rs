@@ -1,8 +1,9 @@
 //! Matchers against topics, alone and in the table of a shard. The input is a list of lines: the
-//! last one is the topic, the others are matchers.
+//! last one is the topic, the others are matchers. The table is asked again after every other
+//! matcher has left.
 #![no_main]
 
-use gush_hub::matcher_table::MatcherTable;
+use gush_hub::matcher_table::{MatcherId, MatcherTable};
 use gush_hub::topic::{Matcher, check_topic};
 use libfuzzer_sys::fuzz_target;
 
@@ -28,13 +29,28 @@ fuzz_target!(|text: &str| {
         }
         ids.push(id);
     }
-    expected.sort_unstable();
-    expected.dedup();
-    let mut found = Vec::new();
-    table.matching([topic].into_iter(), &mut found);
-    assert_eq!(found, expected);
-    for id in ids {
+    assert_found(&table, topic, &expected);
+    let mut left = Vec::new();
+    for (at, id) in ids.into_iter().enumerate() {
+        if at % 2 == 0 {
+            table.release(id);
+        } else {
+            left.push(id);
+        }
+    }
+    expected.retain(|id| left.contains(id));
+    assert_found(&table, topic, &expected);
+    for id in left {
         table.release(id);
     }
     assert!(table.is_empty());
 });
+
+fn assert_found(table: &MatcherTable, topic: &str, expected: &[MatcherId]) {
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    expected.dedup();
+    let mut found = Vec::new();
+    table.matching([topic, topic].into_iter(), &mut found);
+    assert_eq!(found, expected);
+}
