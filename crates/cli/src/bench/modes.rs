@@ -157,9 +157,10 @@ Examples:
         name: "replay",
         about: "Resume streams in a log: time to the first event, and bytes per second",
         more: "Publishes a log first, on one connection, and resumes after --resume-at percent of \
-               it; or takes the log that is there, after the id of --resume-id. In the same run a \
-               file of as many bytes is copied to a socket, by read and write and by sendfile, and \
-               read by the same reader: that is what a replay of one stream is compared with. \
+               it; or takes the log that is there, after the id of --resume-id. A log that keeps \
+               less than was published (log = memory keeps window_events) fails the run. In the \
+               same run a file of as many bytes is copied to a socket, by read and write and by \
+               sendfile, and read by the same reader: a replay of one stream is compared with that. \
                --live streams are measured alone and beside the replays.",
         examples: "\
 Examples:

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use clap::parser::MatchesError;
 use gush_bench::options::{BenchOptions, BodyFormat, Reference};
 
 use super::modes::Mode;
@@ -68,6 +69,7 @@ pub(super) fn read(mode: &Mode, matches: &ArgMatches) -> Result<BenchOptions, Fa
         listen: given.one::<SocketAddr>("listen").unwrap_or(defaults.listen),
         pin_server: given.one::<u16>("pin-server").map(usize::from),
         rounds: given.one("rounds").unwrap_or(defaults.rounds),
+        ..defaults
     })
 }
 
@@ -76,12 +78,22 @@ struct Given<'a>(&'a ArgMatches);
 
 impl Given<'_> {
     fn one<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Option<T> {
-        self.0.try_get_one::<T>(name).ok().flatten().cloned()
+        known(self.0.try_get_one::<T>(name)).flatten().cloned()
     }
 
     fn all<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
-        let values = self.0.try_get_many::<T>(name).ok().flatten();
+        let values = known(self.0.try_get_many::<T>(name)).flatten();
         values.unwrap_or_default().cloned().collect()
+    }
+}
+
+/// Nothing for an argument that the mode does not have. One that is read as another type than it is
+/// kept in is a mistake of ours, not something to ignore.
+fn known<T>(read: Result<T, MatchesError>) -> Option<T> {
+    match read {
+        Ok(value) => Some(value),
+        Err(MatchesError::UnknownArgument { .. }) => None,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -123,4 +135,91 @@ fn publisher_key(given: &Given<'_>) -> Result<Option<String>, Failure> {
     // As the hub reads it: one line end at the end does not belong to the key.
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::modes::MODES;
+
+    fn read_as(line: &str) -> BenchOptions {
+        let mut words = line.split(' ');
+        let mode = MODES
+            .iter()
+            .find(|mode| Some(mode.name) == words.clone().next());
+        let mode = mode.expect("the line begins with a mode");
+        let matches = mode.command().get_matches_from(words.by_ref());
+        read(mode, &matches).unwrap_or_else(|failure| panic!("{line}: {failure:?}"))
+    }
+
+    #[test]
+    fn every_mode_reads_its_own_defaults() {
+        for mode in MODES {
+            let options = read_as(mode.name);
+            assert_eq!(options.subscribers, mode.subscribers, "{}", mode.name);
+            assert_eq!(options.publish_body, BodyFormat::Form);
+            assert!(!options.is_url_given && options.serve.is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_given_arrives_with_its_type() {
+        let options = read_as(
+            "fanout --subscribe http://a/{topic} --publish http://b --publish-body raw \
+             --header A:1 --header B:2 --publish-header C:3 --publisher-token t --pid 7 --pid 8 \
+             --subscribers 9 --events 10 --seconds 0.5 --window 11 --size 64 --publishers 12 \
+             --connect-rate 13.5 --threads 2 --pin-generator 1 --patience 1.5 --label x",
+        );
+        assert!(options.is_url_given);
+        assert_eq!(options.subscribe.as_deref(), Some("http://a/{topic}"));
+        assert_eq!(options.publish.as_deref(), Some("http://b"));
+        assert_eq!(options.publish_body, BodyFormat::Raw);
+        assert_eq!(options.headers, ["A:1", "B:2"]);
+        assert_eq!(options.publish_headers, ["C:3"]);
+        assert_eq!(options.publisher_token.as_deref(), Some("t"));
+        assert_eq!(options.pids, [7, 8]);
+        assert_eq!((options.subscribers, options.events), (9, Some(10)));
+        assert_eq!(options.duration, Some(Duration::from_millis(500)));
+        assert_eq!(
+            (options.window, options.size, options.publishers),
+            (Some(11), 64, 12)
+        );
+        assert_eq!(
+            (options.connect_rate, options.threads),
+            (Some(13.5), Some(2))
+        );
+        assert_eq!(options.pin_generator, Some(1));
+        assert_eq!(options.patience, Duration::from_millis(1500));
+        assert_eq!(options.label.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn arguments_of_single_modes_arrive_too() {
+        let topics = read_as("topics --topics 5 --templates --idle 6 --rate 2.5");
+        assert!(topics.is_templated);
+        assert_eq!((topics.topics, topics.idle, topics.rate), (5, 6, Some(2.5)));
+        let replay = read_as("replay --batch 5 --resume-at 12.5 --live 3");
+        assert_eq!((replay.batch, replay.live), (5, 3));
+        assert!((replay.resume_at - 12.5).abs() < 1e-9);
+        let there = read_as("replay --resume-id earliest");
+        assert_eq!(there.resume_id.as_deref(), Some("earliest"));
+        let slow = read_as("slow --share 7.5");
+        assert!((slow.share - 7.5).abs() < 1e-9);
+        assert!(read_as("idle --broadcast").is_broadcast);
+        let floor = read_as("floor --serve sweep --listen 127.0.0.1:9 --pin-server 1 --rounds 4");
+        assert_eq!(floor.serve, Some(Reference::Sweep));
+        assert_eq!(
+            (floor.listen.port(), floor.pin_server, floor.rounds),
+            (9, Some(1), 4)
+        );
+    }
+
+    #[test]
+    fn a_key_is_read_from_its_file_without_the_last_line_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "secret \r\n").unwrap();
+        let options = read_as(&format!("publish --publisher-key file:{}", path.display()));
+        assert_eq!(options.publisher_key.as_deref(), Some("secret "));
+    }
 }
