@@ -133,7 +133,7 @@ fn taken_here(work: impl FnOnce()) -> (u64, i64) {
 }
 
 /// How often an event in memory takes from the heap between its draft and the window.
-const EVENT_TAKINGS_MAX: u64 = 11;
+const EVENT_TAKINGS_MAX: u64 = 4;
 
 const KEY: &str = "a-key-of-this-test-and-of-no-other-use";
 
