@@ -12,3 +12,6 @@ mod sweep;
 
 pub use compare::run;
 pub use process::serve;
+
+#[cfg(test)]
+mod tests;
