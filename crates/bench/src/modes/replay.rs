@@ -81,30 +81,33 @@ fn place(
     let topic = run_topic("replay");
     let events = options.events.unwrap_or(EVENTS_DEFAULT).max(1);
     let before = before(events, options.resume_at);
+    // One more, at the begin: its id is the place before all others. "earliest" would be that of
+    // the whole log, with everything that other runs left there.
+    let total = events + 1;
     let load = Load {
         publishers: 1,
         threads: 1,
-        events: Some(events),
+        events: Some(total),
         rate: None,
-        kept: before.checked_sub(1),
+        kept: Some(before),
         ..Load::of(options, target, &topic)
     };
-    progress.phase("publishing the log", events);
+    progress.phase("publishing the log", total);
     let published = publishing::publish(&load, &AtomicBool::new(false), progress)?;
-    if published.acknowledged != events {
+    if published.acknowledged != total {
         let why = published.error.unwrap_or_default();
         let text = format!(
-            "only {} of {events} events were taken: {why}",
+            "only {} of {total} events were taken: {why}",
             published.acknowledged
         );
         return Err(BenchError::Server(text));
     }
-    let rate = per_second(events, published.elapsed);
+    let rate = per_second(total, published.elapsed);
     report.result("publish_events_per_second", rate, Unit::PerSecond);
     Ok(Place {
         topic,
         id: published.kept.unwrap_or_else(|| EARLIEST.to_owned()),
-        first: u32::try_from(before).unwrap_or(u32::MAX),
+        first: u32::try_from(before + 1).unwrap_or(u32::MAX),
         events: Some(events - before),
     })
 }

@@ -68,8 +68,8 @@ Examples:
         about: "Publish events that every stream gets",
         more: "Without --rate it publishes as fast as the streams take the events: at most \
                --window events are on their way at any time. 1 leaves a server nothing to put \
-               together; 4 and more show what it does under pressure. With --rate the schedule does not wait \
-               for the server, and latency counts from the moment an event was due.",
+               together; 4 and more show what it does under pressure. With --rate the schedule \
+               does not wait for the server, and latency counts from the moment an event was due.",
         examples: "\
 Examples:
   gush bench fanout --subscribers 10000 --events 200 --publisher-key \"$KEY\"
@@ -160,8 +160,8 @@ Examples:
                it; or takes the log that is there, after the id of --resume-id. A log that keeps \
                less than was published (log = memory keeps window_events) fails the run. In the \
                same run a file of as many bytes is copied to a socket, by read and write and by \
-               sendfile, and read by the same reader: a replay of one stream is compared with that. \
-               --live streams are measured alone and beside the replays.",
+               sendfile, and read by the same reader: a replay of one stream is compared with \
+               that. --live streams are measured alone and beside the replays.",
         examples: "\
 Examples:
   gush bench replay --events 1000000 --batch 1000 --publisher-key \"$KEY\"
