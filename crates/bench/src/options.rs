@@ -1,4 +1,5 @@
-//! Everything a run can be told, as plain data. The command line fills it; each mode reads its part.
+//! Everything a run can be told, as plain data. The command line fills it; each mode reads its
+//! part.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -49,6 +49,8 @@ pub type Request = Box<dyn Fn(Role) -> Vec<u8> + Send + Sync>;
 pub struct Plan {
     /// Most streams that will be opened.
     pub streams: u64,
+    /// Streams of other fleets that are open at the same time.
+    pub beside: u64,
     /// Where to.
     pub address: SocketAddr,
     /// Topics that are published to, numbered from 0.
@@ -76,7 +78,7 @@ impl Fleet {
     /// [`BenchError::Io`] when a thread cannot be started, pinned or given its descriptors.
     pub fn start(plan: Plan, options: &BenchOptions) -> Result<Self, BenchError> {
         let limit = descriptors::raise_limit();
-        let has_own_tables = descriptors::needs_own_tables(plan.streams, limit);
+        let has_own_tables = descriptors::needs_own_tables(plan.streams + plan.beside, limit);
         let per_table = descriptors::STREAMS_PER_TABLE.min(limit.saturating_sub(100).max(1));
         let needed = usize::try_from(plan.streams.div_ceil(per_table)).unwrap_or(1);
         let count = options.threads.unwrap_or(needed).max(1);

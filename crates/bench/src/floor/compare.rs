@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::process::Running;
+use crate::engine::Fleet;
 use crate::engine::load::Load;
 use crate::error::BenchError;
-use crate::modes::common::{Moment, micros_per, per_second, topic_name};
+use crate::modes::common::{Moment, micros_per, per_second, server_of, topic_name};
 use crate::modes::fanout;
 use crate::options::{BenchOptions, Reference};
 use crate::procfs::Processes;
@@ -73,20 +74,24 @@ struct Faults {
     errors: Vec<String>,
 }
 
-/// A server and all its rounds.
+/// A server, the streams to it, and all its rounds.
 struct Contender {
     name: &'static str,
-    options: BenchOptions,
+    target: Target,
+    server: Processes,
+    fleet: Fleet,
+    rounds: Vec<[Figures; SCENARIOS.len()]>,
     /// Keeps the reference alive.
     _process: Option<Running>,
-    rounds: Vec<[Figures; SCENARIOS.len()]>,
 }
 
-/// Runs the mode.
+/// Runs the mode. All servers have their streams open all the time, and take turns with each
+/// load: what one is compared with was measured seconds before or after it.
 ///
 /// # Errors
 /// [`BenchError`] when a reference cannot be started, or a server cannot be used.
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
+    let mut faults = Faults::default();
     let mut contenders = Vec::new();
     for which in [Reference::Loop, Reference::Sweep] {
         let process = Running::start(which, options)?;
@@ -94,84 +99,114 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         of.url = process.url();
         (of.subscribe, of.publish) = (None, None);
         of.pids = vec![process.pid()];
-        contenders.push(Contender {
-            name: which.name(),
-            options: of,
-            _process: Some(process),
-            rounds: Vec::new(),
-        });
+        let name = which.name();
+        contenders.push(Contender::open(
+            name,
+            &of,
+            (progress, &mut faults),
+            Some(process),
+        )?);
     }
     if options.is_url_given {
-        contenders.push(Contender {
-            name: "hub",
-            options: options.clone(),
-            _process: None,
-            rounds: Vec::new(),
-        });
+        contenders.push(Contender::open(
+            "hub",
+            options,
+            (progress, &mut faults),
+            None,
+        )?);
     }
-    let mut faults = Faults::default();
     for round in 0..options.rounds.max(1) {
         for contender in &mut contenders {
-            progress.phase(&format!("round {}: {}", round + 1, contender.name), 0);
-            let figures = one_round(&contender.options, progress, &mut faults)?;
-            contender.rounds.push(figures);
+            contender.rounds.push(Default::default());
+        }
+        for (at, scenario) in SCENARIOS.iter().enumerate() {
+            let name = scenario.name.replace('_', " ");
+            progress.phase(&format!("round {}, {name}", round + 1), 0);
+            for contender in &mut contenders {
+                contender.measure(at, options, progress, &mut faults)?;
+            }
+            // Whoever was last is first: what drifts in one direction favours nobody.
+            contenders.reverse();
         }
     }
     progress.end();
+    contenders.sort_by_key(|contender| ["loop", "sweep", "hub"].map(|name| name != contender.name));
+    for contender in &mut contenders {
+        let counts = contender.fleet.finish();
+        faults.lost += counts.lost;
+        faults.doubled += counts.doubled;
+        faults.reordered += counts.reordered;
+    }
     Ok(report(options, &contenders, &faults))
 }
 
-/// All scenarios against one server.
-fn one_round(
-    options: &BenchOptions,
-    progress: &Progress,
-    faults: &mut Faults,
-) -> Result<[Figures; SCENARIOS.len()], BenchError> {
-    let target = Target::from_options(options)?;
-    let server = Processes::with_children(options.pids.iter().copied());
-    let server = if server.is_empty() {
-        Processes::listening_on(target.subscribe_address().port())
-    } else {
-        server
-    };
-    let mut fleet = fanout::fleet(options, &target)?;
-    let opened = fleet.open(options.subscribers, options.connect_rate, progress);
-    if opened.opened == 0 {
-        return Err(fanout::nothing_opened(&fleet));
+impl Contender {
+    /// Opens the streams, and publishes for a moment.
+    fn open(
+        name: &'static str,
+        options: &BenchOptions,
+        (progress, faults): (&Progress, &mut Faults),
+        process: Option<Running>,
+    ) -> Result<Self, BenchError> {
+        progress.phase(
+            &format!("opening streams to the {name}"),
+            options.subscribers,
+        );
+        let target = Target::from_options(options)?;
+        let mut fleet = fanout::fleet(options, &target, 2 * options.subscribers)?;
+        let opened = fleet.open(options.subscribers, options.connect_rate, progress);
+        if opened.opened == 0 {
+            return Err(fanout::nothing_opened(&fleet));
+        }
+        faults.not_opened += options.subscribers - opened.opened;
+        let mut load = Load::from_options(options, &target, &topic_name);
+        (load.events, load.rate, load.window) = (None, None, 1);
+        load.duration = WARM_UP;
+        fleet.drive(&load, progress)?;
+        Ok(Self {
+            name,
+            server: server_of(options, &target),
+            target,
+            fleet,
+            rounds: Vec::new(),
+            _process: process,
+        })
     }
-    faults.not_opened += options.subscribers - opened.opened;
-    let mut load = Load::from_options(options, &target, &topic_name);
-    load.events = None;
-    (load.rate, load.window, load.duration) = (None, 1, WARM_UP);
-    fleet.drive(&load, progress)?;
-    let mut figures = [Figures::default(); SCENARIOS.len()];
-    for (scenario, figures) in SCENARIOS.iter().zip(&mut figures) {
+
+    /// Runs scenario number `at`.
+    fn measure(
+        &mut self,
+        at: usize,
+        options: &BenchOptions,
+        progress: &Progress,
+        faults: &mut Faults,
+    ) -> Result<(), BenchError> {
+        let mut load = Load::from_options(options, &self.target, &topic_name);
         load.duration = options.duration_or(DEFAULT_DURATION);
-        (load.rate, load.window) = (None, scenario.window);
-        if scenario.window == 0 {
+        (load.events, load.rate, load.window) = (None, None, SCENARIOS[at].window);
+        if load.window == 0 {
             load.rate = Some(1.0);
             load.duration = load.duration.max(SECONDLY_DURATION);
         }
-        fleet.take_latencies();
-        let counts = fleet.counts();
-        let before = Moment::now(&server);
-        let driven = fleet.drive(&load, progress)?;
-        let after = Moment::now(&server);
-        let delivered = fleet.counts().since(counts).delivered;
-        let to_all = fleet.take_latencies().to_all;
+        self.fleet.take_latencies();
+        let counts = self.fleet.counts();
+        let before = Moment::now(&self.server);
+        let driven = self.fleet.drive(&load, progress)?;
+        let after = Moment::now(&self.server);
+        let delivered = self.fleet.counts().since(counts).delivered;
+        let to_all = self.fleet.take_latencies().to_all;
         let cpu = after.server_cpu_since(&before).unwrap_or_default();
-        *figures = Figures {
+        let figures = Figures {
             cpu_us: micros_per(cpu, delivered),
             per_second: per_second(delivered, driven.elapsed),
             to_all_us: micros_per(Duration::from_nanos(to_all.value_at_quantile(0.5)), 1),
         };
+        if let Some(round) = self.rounds.last_mut() {
+            round[at] = figures;
+        }
         faults.errors.extend(driven.error);
+        Ok(())
     }
-    let counts = fleet.finish();
-    faults.lost += counts.lost;
-    faults.doubled += counts.doubled;
-    faults.reordered += counts.reordered;
-    Ok(figures)
 }
 
 /// The middle one; of an even number the lower.

@@ -20,6 +20,7 @@ pub(crate) fn fleet(
     let request = target.subscribe_request(IDLE_TOPIC);
     let plan = Plan {
         streams,
+        beside: 0,
         address: target.subscribe_address(),
         topics: 1,
         lanes: 1,

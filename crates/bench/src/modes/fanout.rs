@@ -9,10 +9,15 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::target::Target;
 
-/// A fleet of subscribers of topic 0.
-pub(crate) fn fleet(options: &BenchOptions, target: &Target) -> Result<Fleet, BenchError> {
+/// A fleet of subscribers of topic 0, beside so many streams of others.
+pub(crate) fn fleet(
+    options: &BenchOptions,
+    target: &Target,
+    beside: u64,
+) -> Result<Fleet, BenchError> {
     let plan = Plan {
         streams: options.subscribers,
+        beside,
         address: target.subscribe_address(),
         topics: 1,
         lanes: options.publishers,
@@ -35,7 +40,7 @@ pub(crate) fn fleet(options: &BenchOptions, target: &Target) -> Result<Fleet, Be
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
     let target = Target::from_options(options)?;
     let server = server_of(options, &target);
-    let mut fleet = fleet(options, &target)?;
+    let mut fleet = fleet(options, &target, 0)?;
     progress.phase("opening streams", options.subscribers);
     let opened = fleet.open(options.subscribers, options.connect_rate, progress);
     if opened.opened == 0 {

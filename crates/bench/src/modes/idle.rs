@@ -36,7 +36,7 @@ struct Moments {
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
     let target = Target::from_options(options)?;
     let server = server_of(options, &target);
-    let mut fleet = fanout::fleet(options, &target)?;
+    let mut fleet = fanout::fleet(options, &target, 0)?;
     let before = Moment::now(&server);
     progress.phase("opening streams", options.subscribers);
     let begin = Instant::now();

@@ -1,4 +1,5 @@
-//! What can be measured. Each mode is `run(&BenchOptions, &Progress) -> Result<Report, BenchError>`.
+//! What can be measured. Each mode is
+//! `run(&BenchOptions, &Progress) -> Result<Report, BenchError>`.
 
 pub(crate) mod common;
 pub mod connect;

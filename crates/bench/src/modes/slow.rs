@@ -30,6 +30,7 @@ fn slow_of(options: &BenchOptions) -> u64 {
 fn fleet(options: &BenchOptions, target: &Target, readers: u64) -> Result<Fleet, BenchError> {
     let plan = Plan {
         streams: options.subscribers,
+        beside: 0,
         address: target.subscribe_address(),
         topics: 1,
         lanes: options.publishers,

@@ -23,6 +23,7 @@ fn fleet(options: &BenchOptions, target: &Target) -> Result<Fleet, BenchError> {
     };
     let plan = Plan {
         streams: options.subscribers + idle,
+        beside: 0,
         address: target.subscribe_address(),
         topics,
         lanes: options.publishers,
