@@ -3,7 +3,8 @@
 //!
 //! Thread A owns connected TCP sockets and gives them away in batches; thread B takes them. Each
 //! is on a core of its own. The queue is a mutex, a vector and an eventfd, like a shard's inbox.
-//! With `--pace-us N` thread A rests that long after each batch, so that thread B sleeps and is woken.
+//! With `--pace-us N` thread A rests that long after each batch, so that thread B sleeps and is
+//! woken.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
