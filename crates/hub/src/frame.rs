@@ -170,8 +170,8 @@ impl FramePool {
     }
 }
 
-/// Appends an event in a framing to `out`, exactly as [`FramePool::encode`] has it: a subscriber that
-/// stopped in the middle of one goes on in the other.
+/// Appends an event in a framing to `out`, exactly as [`FramePool::encode`] has it: a subscriber
+/// that stopped in the middle of one goes on in the other.
 pub fn append_framed(record: &RecordRef<'_>, framing: Framing, out: &mut Vec<u8>) {
     match framing {
         Framing::Chunked => {

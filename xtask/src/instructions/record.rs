@@ -10,7 +10,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 pub(super) const ALLOWANCE_PERCENT: u64 = 3;
 
 const HEAD: &str = "\
-# Instructions of one call of each hot function, counted by callgrind: crates/hub/examples/instructions.
+# Instructions of one call of each hot function (crates/hub/examples/instructions), by callgrind.
 # Written by `cargo xtask instructions --record \"reason\"`, compared by `cargo xtask instructions`
 # where the environment is the same.
 

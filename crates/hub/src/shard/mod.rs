@@ -176,8 +176,9 @@ enum Stage {
     Swept,
 }
 
-/// Which job is being swept, and how far the sweep has come. Lists are swept from their end, so that removing
-/// a subscriber (the last one takes its place) never moves an unvisited one to the visited side.
+/// Which job is being swept, and how far the sweep has come. Lists are swept from their end, so
+/// that removing a subscriber (the last one takes its place) never moves an unvisited one to the
+/// visited side.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sweep {
     job: usize,

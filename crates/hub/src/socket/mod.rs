@@ -183,7 +183,8 @@ impl Sink {
     }
 
     /// Writes the framed bytes of at most [`WRITE_FRAMES_MAX`] frames, leaving out the first
-    /// `skip`; one call for TCP. Returns how many bytes were taken beyond `skip`, 0 when none can be taken now.
+    /// `skip`; one call for TCP. Returns how many bytes were taken beyond `skip`, 0 when none can
+    /// be taken now.
     ///
     /// # Errors
     ///

@@ -139,7 +139,10 @@ fn a_closed_log_answers_batches(log: &Arc<dyn Log>) {
         .expect("answered before the close ended");
     assert_eq!(offsets(&outcomes).len(), 50, "what waited is stored");
     let refused = append_batch(&**log, vec![draft("x"); 2]);
-    let is_closed = |outcome: &Result<_, AppendError>| matches!(outcome, Err(error) if error.kind == AppendErrorKind::Closed);
+    let is_closed = |outcome: &Result<_, AppendError>| {
+        let error = outcome.as_ref().err();
+        error.is_some_and(|error| error.kind == AppendErrorKind::Closed)
+    };
     assert!(refused.len() == 2 && refused.iter().all(is_closed));
 }
 
