@@ -69,7 +69,6 @@ pub(super) fn read(mode: &Mode, matches: &ArgMatches) -> Result<BenchOptions, Fa
         listen: given.one::<SocketAddr>("listen").unwrap_or(defaults.listen),
         pin_server: given.one::<u16>("pin-server").map(usize::from),
         rounds: given.one("rounds").unwrap_or(defaults.rounds),
-        ..defaults
     })
 }
 
