@@ -102,7 +102,7 @@ pub struct BenchOptions {
     pub listen: SocketAddr,
     /// Core the references are pinned to.
     pub pin_server: Option<usize>,
-    /// Rounds in which the servers take turns (mode `floor`).
+    /// How often it is measured: the servers take turns (`floor`), replays follow each other.
     pub rounds: u32,
 }
 

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use super::common::per_second;
 use super::publishing::{self, Load, run_topic};
-use super::readers::{Outcomes, Plan, Readers};
-use crate::clock::now_ns;
+use super::readers::{Outcome, Outcomes, Plan, Readers};
 use crate::report::{Unit, latency_histogram};
 use crate::{BenchError, BenchOptions, Progress, Report, Target};
 use live::Live;
@@ -51,10 +50,15 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     let live = (options.live > 0)
         .then(|| Live::start(options, &target, progress))
         .transpose()?;
-    let outcomes = replay(options, &target, &place, progress)?;
-    let wire_bytes = outcomes.sum(|stream| stream.bytes) / options.subscribers;
-    figures(&mut report, &outcomes);
-    faults(&mut report, &place, &outcomes);
+    // One after the other: a single time to the first event says little.
+    let mut rounds = Vec::new();
+    for _ in 0..options.rounds.max(1) {
+        rounds.push(replay(options, &target, &place, progress)?);
+    }
+    let replays = options.subscribers * rounds.len() as u64;
+    let wire_bytes = sum(&rounds, |stream| stream.bytes) / replays;
+    figures(&mut report, &rounds);
+    faults(&mut report, &place, &rounds);
     if let Some(live) = live {
         live.finish(&mut report)?;
     }
@@ -126,6 +130,7 @@ fn before(events: u64, percent: f64) -> u64 {
 
 fn parameters(report: &mut Report, options: &BenchOptions) {
     report.parameter("subscribers", options.subscribers);
+    report.parameter("rounds", options.rounds.max(1));
     if let Some(id) = &options.resume_id {
         report.parameter("resume_id", id.as_str());
     } else {
@@ -164,91 +169,77 @@ fn replay(
     Ok(readers.finish())
 }
 
-fn figures(report: &mut Report, outcomes: &Outcomes) {
+/// A figure of all streams of all rounds.
+fn sum(rounds: &[Outcomes], of: impl Fn(&Outcome) -> u64) -> u64 {
+    rounds.iter().map(|outcomes| outcomes.sum(&of)).sum()
+}
+
+fn figures(report: &mut Report, rounds: &[Outcomes]) {
     let mut first_event = latency_histogram();
     let mut whole = latency_histogram();
-    let streams = outcomes
-        .streams
-        .iter()
-        .filter(|stream| stream.first_event_ns > 0);
-    for stream in streams.clone() {
-        first_event.saturating_record(stream.first_event_ns - stream.asked_ns);
-        whole.saturating_record(stream.last_event_ns - stream.asked_ns);
+    let mut time = Duration::ZERO;
+    for outcomes in rounds {
+        let streams = outcomes.streams.iter();
+        let streams = streams.filter(|stream| stream.first_event_ns > 0);
+        for stream in streams.clone() {
+            first_event.saturating_record(stream.first_event_ns - stream.asked_ns);
+            whole.saturating_record(stream.last_event_ns - stream.asked_ns);
+        }
+        let asked_ns = streams.clone().map(|stream| stream.asked_ns).min();
+        let ended_ns = streams.map(|stream| stream.last_event_ns).max();
+        let passed_ns = ended_ns.unwrap_or(0) - asked_ns.unwrap_or(0);
+        time += Duration::from_nanos(passed_ns);
     }
-    let asked_ns = streams
-        .clone()
-        .map(|stream| stream.asked_ns)
-        .min()
-        .unwrap_or_else(now_ns);
-    let ended_ns = streams
-        .map(|stream| stream.last_event_ns)
-        .max()
-        .unwrap_or(asked_ns);
-    let time = Duration::from_nanos(ended_ns - asked_ns);
-    let (bytes, events) = (
-        outcomes.sum(|stream| stream.bytes),
-        outcomes.sum(|s| s.delivered),
-    );
+    let (bytes, events) = (sum(rounds, |s| s.bytes), sum(rounds, |s| s.delivered));
     report.latencies("first_event", &first_event);
     report.latencies("replay", &whole);
-    report.result(
-        "replay_bytes_per_second",
-        per_second(bytes, time),
-        Unit::BytesPerSecond,
-    );
+    let speed = per_second(bytes, time);
+    report.result("replay_bytes_per_second", speed, Unit::BytesPerSecond);
     report.result(
         "replay_events_per_second",
         per_second(events, time),
         Unit::PerSecond,
     );
-    report.result("replay_s", time.as_secs_f64(), Unit::Seconds);
 }
 
-fn faults(report: &mut Report, place: &Place, outcomes: &Outcomes) {
-    let streams = outcomes.streams.len();
-    let events = outcomes
-        .streams
-        .iter()
-        .map(|stream| stream.delivered + stream.foreign);
+fn faults(report: &mut Report, place: &Place, rounds: &[Outcomes]) {
+    let all = || rounds.iter().flat_map(|outcomes| &outcomes.streams);
+    let streams = all().count();
+    let events = all().map(|stream| stream.delivered + stream.foreign);
     let (least, most) = (events.clone().min().unwrap_or(0), events.max().unwrap_or(0));
-    let doubled = outcomes.sum(|stream| stream.doubled);
-    let reordered = outcomes.sum(|stream| stream.reordered);
-    let opened = outcomes
-        .streams
-        .iter()
-        .filter(|stream| stream.is_open)
-        .count();
-    report.count("delivered_count", outcomes.sum(|stream| stream.delivered));
-    if let Some(error) = outcomes.first_error() {
+    let opened = all().filter(|stream| stream.is_open).count();
+    report.count("delivered_count", sum(rounds, |stream| stream.delivered));
+    if let Some(error) = rounds.iter().find_map(Outcomes::first_error) {
         report.check("streams stay open", false, error);
     }
-    report.check(
-        "every stream is answered",
-        opened == streams,
-        format!("{opened} of {streams}"),
-    );
-    if let Some(events) = place.events {
-        let until = u32::try_from(events).unwrap_or(u32::MAX);
-        let lost = (0..streams)
-            .map(|stream| outcomes.missing(stream, 0, until))
-            .sum();
-        let early = outcomes.sum(|stream| stream.early);
-        report.count("expected_count", events * streams as u64);
-        report.count("lost_count", lost);
-        report.count("doubled_count", doubled);
-        report.count("reordered_count", reordered);
-        report.check_none("every event after the place is replayed", lost);
-        report.check_none("nothing is replayed twice", doubled);
-        report.check_none("events come in the log's order", reordered);
-        report.check_none("nothing from before the place comes", early);
+    let detail = format!("{opened} of {streams}");
+    report.check("every stream is answered", opened == streams, detail);
+    let Some(events) = place.events else {
+        // Another's log: its numbers may begin anywhere and be of several runs.
+        let is_alike = least == most && most > 0;
+        let detail = format!("{least} to {most}");
+        report.check("every stream gets as many events", is_alike, detail);
         return;
-    }
-    // Another's log: its numbers may begin anywhere and be of several runs.
-    report.check(
-        "every stream gets as many events",
-        least == most && most > 0,
-        format!("{least} to {most}"),
-    );
+    };
+    let until = u32::try_from(events).unwrap_or(u32::MAX);
+    let missing = |outcomes: &Outcomes| -> u64 {
+        let streams = 0..outcomes.streams.len();
+        streams
+            .map(|stream| outcomes.missing(stream, 0, until))
+            .sum()
+    };
+    let lost = rounds.iter().map(missing).sum();
+    let doubled = sum(rounds, |stream| stream.doubled);
+    let reordered = sum(rounds, |stream| stream.reordered);
+    report.count("expected_count", events * streams as u64);
+    report.count("lost_count", lost);
+    report.count("doubled_count", doubled);
+    report.count("reordered_count", reordered);
+    report.check_none("every event after the place is replayed", lost);
+    report.check_none("nothing is replayed twice", doubled);
+    report.check_none("events come in the log's order", reordered);
+    let early = sum(rounds, |stream| stream.early);
+    report.check_none("nothing from before the place comes", early);
 }
 
 #[cfg(test)]

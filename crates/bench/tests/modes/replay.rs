@@ -11,6 +11,7 @@ use crate::{PATIENCE, fails, has, run};
 fn options() -> BenchOptions {
     BenchOptions {
         subscribers: 2,
+        rounds: 1,
         events: Some(100),
         resume_at: 40.0,
         size: 64,
@@ -35,6 +36,26 @@ fn a_correct_hub_passes_and_replays_what_is_after_the_place() {
         ];
         has(&report, &counts);
     }
+}
+
+#[test]
+fn rounds_are_added_up() {
+    let options = BenchOptions {
+        rounds: 3,
+        ..options()
+    };
+    let faults = Faults {
+        lost: [50].into(),
+        ..Faults::default()
+    };
+    let report = run(replay::run, faults, options);
+    let counts = [
+        ("expected_count", 360),
+        ("delivered_count", 359),
+        ("lost_count", 1),
+    ];
+    has(&report, &counts);
+    fails(&report, &["every event after the place is replayed"]);
 }
 
 #[test]

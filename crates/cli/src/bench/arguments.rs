@@ -186,7 +186,7 @@ fn special() -> Vec<Arg> {
         option(
             "rounds",
             "N",
-            "Rounds in which the servers take turns [default: 3]",
+            "How often it is measured, one after the other [default: 3]",
         )
         .value_parser(value_parser!(u32).range(1..=100)),
         option("pin-server", "CPU", "Pin the references to this core")

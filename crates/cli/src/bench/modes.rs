@@ -180,6 +180,7 @@ Examples:
             "rate",
             "size",
             "batch",
+            "rounds",
             "resume-at",
             "resume-id",
             "live",

@@ -52,7 +52,7 @@ fn a_hub_is_measured_and_passes() -> Outcome<()> {
             "replay",
             &["--events", "50", "--resume-at", "20"],
             "delivered_count",
-            40.0,
+            120.0,
         ),
         (
             "topics",
