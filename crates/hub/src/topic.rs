@@ -135,9 +135,17 @@ impl Matcher {
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
         match &self.template {
-            Some(template) => template.matches(&self.text, topic) || *self.text == *topic,
+            Some(_) => self.is_expansion(topic) || *self.text == *topic,
             None => *self.text == *topic || self.is_wildcard(),
         }
+    }
+
+    /// Whether this is a template and the topic fits it: a topic that is but its own text does
+    /// not. Templates with the same [`Self::program`] agree on it.
+    pub(crate) fn is_expansion(&self, topic: &str) -> bool {
+        self.template
+            .as_ref()
+            .is_some_and(|template| template.matches(&self.text, topic))
     }
 
     /// The text every matching topic starts with: for a template what stands before the first

@@ -436,7 +436,7 @@ impl TemplateIndex {
         let fits = self
             .entries
             .matcher(entry)
-            .is_some_and(|matcher| matcher.matches(subject.topic));
+            .is_some_and(|matcher| matcher.is_expansion(subject.topic));
         if fits {
             self.entries.set_stamp(entry, self.stamp.get());
         }
