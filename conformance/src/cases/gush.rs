@@ -1,6 +1,6 @@
 //! What gush promises beyond the protocol, or where the protocol leaves it a choice.
 
-use super::{ensure, gush_fields, nothing_before, same};
+use super::{ensure, gush_batch, gush_fields, nothing_before, same};
 use crate::target::HUB;
 use crate::{Case, Need, Target, case};
 use gush_testkit::{Claims, Outcome, Request, Response, SseEvent, exchange};
@@ -16,6 +16,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend(refusals());
     cases.extend(refusals_by_the_head());
     cases.extend(gush_fields::cases());
+    cases.extend(gush_batch::cases());
     cases
 }
 

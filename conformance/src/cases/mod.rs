@@ -4,6 +4,7 @@ mod answer;
 mod authorization;
 mod cors;
 mod gush;
+mod gush_batch;
 mod gush_fields;
 mod history;
 mod publish;
