@@ -1,8 +1,8 @@
 //! One hot function after the other, for callgrind to count the instructions of.
 //!
 //! `instructions SCENARIO CALLS`, run by `cargo xtask instructions`; without arguments it prints
-//! the names. Of a function that runs on the main thread callgrind counts what [`measured`] does; what
-//! runs on another thread is counted whole, twice, with different numbers of calls.
+//! the names. Of a function that runs on the main thread callgrind counts what [`measured`] does;
+//! what runs on another thread is counted whole, twice, with different numbers of calls.
 
 // The scenarios of one function each.
 #[path = "instructions/functions.rs"]
