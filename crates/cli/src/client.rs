@@ -115,6 +115,23 @@ impl HubClient {
         self.send(request).await
     }
 
+    /// Posts lines of JSON, one event each.
+    pub(crate) async fn post_lines(
+        &self,
+        lines: Vec<u8>,
+        headers: HeaderMap,
+    ) -> Result<Response<Incoming>, String> {
+        let mut request = Request::post(&self.hub)
+            .body(Full::from(lines))
+            .map_err(|error| error.to_string())?;
+        *request.headers_mut() = headers;
+        let lines_type = header::HeaderValue::from_static("application/x-ndjson");
+        request
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, lines_type);
+        self.send(request).await
+    }
+
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
         match tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),

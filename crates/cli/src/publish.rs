@@ -1,4 +1,6 @@
-//! `gush pub`: publishes one event and prints its id.
+//! `gush pub`: publishes one event and prints its id, or many.
+
+mod lines;
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
@@ -14,13 +16,14 @@ const EXAMPLES: &str = "\
 Examples:
   gush pub https://example.com/1 --data hello --key \"$KEY\"
   echo '{\"n\":1}' | gush pub https://example.com/1 --type counted
-  gush pub https://example.com/1 https://example.com/all --private --data-file event.json";
+  gush pub https://example.com/1 https://example.com/all --private --data-file event.json
+  gush pub --ndjson events.ndjson       many events: a JSON object with topic, data, ... a line";
 
 pub(crate) fn command() -> Command {
     let topics = Arg::new("topic")
         .value_name("TOPIC")
         .num_args(1..)
-        .required(true)
+        .required_unless_present("ndjson")
         .help("Topic of the event; the first one is its canonical topic");
     let json = Arg::new("json")
         .long("json")
@@ -37,6 +40,7 @@ pub(crate) fn command() -> Command {
         .after_help(EXAMPLES)
         .arg(topics)
         .args(event_arguments())
+        .arg(lines::argument())
         .args(client::arguments())
         .args(credentials::arguments(Role::Publisher))
         .arg(json)
@@ -76,6 +80,9 @@ fn event_arguments() -> [Arg; 6] {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    if let Some(path) = matches.get_one::<PathBuf>("ndjson") {
+        return lines::run(matches, path);
+    }
     let topics: Vec<String> = matches
         .get_many::<String>("topic")
         .unwrap_or_default()

@@ -201,3 +201,41 @@ fn a_batch_under_way_ends_with_the_hub() -> Outcome<()> {
     );
     Ok(())
 }
+
+#[test]
+fn the_command_publishes_a_file_of_lines() -> Outcome<()> {
+    let hub = start()?;
+    let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
+    let file = hub.builder().directory().join("events.ndjson");
+    let lines: String = (0..30_000)
+        .map(|n| format!("{{\"topic\":\"{TOPIC}\",\"data\":\"{n:060}\"}}\n"))
+        .collect();
+    let run = |lines: &str| {
+        std::fs::write(&file, lines).expect("a writable directory");
+        std::process::Command::new(env!("CARGO_BIN_EXE_gush"))
+            .args(["pub", "--ndjson"])
+            .arg(&file)
+            .args(["--hub", &format!("http://{}{HUB}", hub.address())])
+            .args(["--token", &hub.publisher_token().expect("a token")])
+            .output()
+            .expect("it runs")
+    };
+    let reader = std::thread::spawn(move || -> Outcome<()> {
+        for n in 0..30_000 {
+            stream.expect_data(&format!("{n:060}"))?;
+        }
+        Ok(())
+    });
+    let output = run(&lines);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.stdout.split(|b| *b == b'\n').count(), 30_001);
+    reader.join().expect("no panic")?;
+    let output = run("{\"topic\":\"a\"}\nno JSON");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.starts_with("{\"id\"") && text.contains("\n{\"error\""),
+        "{text}"
+    );
+    Ok(())
+}
