@@ -16,7 +16,9 @@ cd "$root"
 
 target=${CARGO_TARGET_DIR:-$root/target}
 export CARGO_TARGET_DIR=$target CARGO_TERM_PROGRESS_WHEN=never
-out=${OUT:-bench/runs/$(date +%F)-peers}
+final=${OUT:-bench/runs/$(date +%F)-peers}
+# A run that is cut off leaves the last whole one as it is.
+out=$target/peers/run
 read -r -a peers <<<"${PEERS:-gush axum nchan node gin-tuned gin pushpin mercure centrifugo}"
 server_core=${SERVER_CORE:-0}
 generator_core=${GENERATOR_CORE:-1}
@@ -138,8 +140,7 @@ if [ "$(nproc)" -lt 2 ]; then
     echo "two cores are needed: one for the server, one for the generator" >&2
     exit 1
 fi
-mkdir -p "$out"
-rm -rf "$out/raw" "$out/commands.txt"
+rm -rf "$out"
 mkdir -p "$out/raw"
 logs=$target/peers/logs
 mkdir -p "$logs"
@@ -158,5 +159,8 @@ for ((round = 1; round <= rounds; round++)); do
     done
 done
 echo "load after: $(cat /proc/loadavg)" >>"$out/machine.txt"
-cargo xtask bench-records "$out"
-say "done: $out"
+rm -rf "$final"
+mkdir -p "$(dirname "$final")"
+cp -r "$out" "$final"
+cargo xtask bench-records "$final"
+say "done: $final"
