@@ -207,9 +207,8 @@ fn the_command_publishes_a_file_of_lines() -> Outcome<()> {
     let hub = start()?;
     let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
     let file = hub.builder().directory().join("events.ndjson");
-    let lines: String = (0..30_000)
-        .map(|n| format!("{{\"topic\":\"{TOPIC}\",\"data\":\"{n:060}\"}}\n"))
-        .collect();
+    let line = |n| format!("{{\"topic\":\"{TOPIC}\",\"data\":\"{n:060}\"}}\n");
+    let lines = (0..30_000).map(line).collect::<Vec<_>>().concat();
     let run = |lines: &str| {
         std::fs::write(&file, lines).expect("a writable directory");
         std::process::Command::new(env!("CARGO_BIN_EXE_gush"))

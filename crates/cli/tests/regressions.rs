@@ -198,7 +198,7 @@ fn an_http2_connection_that_asks_for_nothing_is_closed() -> Outcome<()> {
 fn the_expressions_of_one_subscribe_are_bounded() -> Outcome<()> {
     let hub = start()?;
     let topics: Vec<String> = (0..600)
-        .map(|number| format!("{{+a}}{{/b}}{{+c}}{{/d}}q{number}"))
+        .map(|number| format!("/{{a}}/{{b}}/{{c}}/{{d}}/q{number}"))
         .collect();
     let query: Vec<(&str, &str)> = topics.iter().map(|topic| ("topic", &**topic)).collect();
     let answer = hub.connect()?.exchange(&hub.subscribe_request(&query)?)?;

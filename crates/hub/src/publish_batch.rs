@@ -157,10 +157,10 @@ impl BatchBody {
                 continue;
             }
             let is_full = self.events >= UNDER_WAY_EVENTS_MAX || self.bytes >= UNDER_WAY_BYTES_MAX;
-            if is_full || self.poll_read(context).is_pending() {
-                if self.poll_end(context).is_pending() {
-                    return Poll::Pending;
-                }
+            if (is_full || self.poll_read(context).is_pending())
+                && self.poll_end(context).is_pending()
+            {
+                return Poll::Pending;
             }
         }
     }
