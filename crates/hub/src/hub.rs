@@ -124,7 +124,8 @@ impl Hub {
     /// has ended meanwhile (the drain was quicker than the admission), the stream ends at once.
     pub async fn hand_over(&self, mut subscriber: NewSubscriber) {
         let Some(shard) = self.next_shard() else {
-            // Connections are admitted only as far as the shards have places.
+            // Public connections are admitted only as far as there are places; those of the admin
+            // listener come on top.
             tracing::error!("no shard has a place for a subscriber");
             return self.end(subscriber);
         };
@@ -151,10 +152,8 @@ impl Hub {
     fn next_shard(&self) -> Option<&ShardDoor> {
         let count = self.shards.len();
         let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
-        let in_turn = (0..count).map(|further| &self.shards[(turn + further) % count]);
-        in_turn
-            .into_iter()
-            .find(|shard| shard.inbox.claim(self.shard_streams_max))
+        let mut in_turn = (0..count).map(|further| &self.shards[(turn + further) % count]);
+        in_turn.find(|shard| shard.inbox.claim(self.shard_streams_max))
     }
 
     fn end(&self, subscriber: NewSubscriber) {

@@ -59,7 +59,7 @@ impl Shard {
     /// there: nothing can fall between its admission and now.
     pub(super) fn take_in(&mut self, new: NewSubscriber) {
         let now = self.now;
-        let sink = match self.arrive(new.sink) {
+        let mut sink = match self.arrive(new.sink) {
             Ok(sink) => sink,
             Err(error) => {
                 tracing::error!(%error, "a subscriber's socket did not arrive");
@@ -70,7 +70,6 @@ impl Shard {
                 return;
             }
         };
-        let mut sink = sink;
         let key = self.subscribers.next_key();
         let token = Token(key.index as usize);
         self.metrics.opened(sink.kind());
