@@ -17,6 +17,8 @@ use std::time::Duration;
 const HUB_PATH: &str = "/.well-known/mercure";
 /// Output lines kept per stream; the oldest go first.
 const LINES_KEPT: usize = 2000;
+/// Handed on from the test's own environment, so that the whole suite can be run either way.
+const HANDED_ON: &str = "GUSH_DESCRIPTOR_TABLES";
 /// The publisher key the builder sets.
 const PUBLISHER_KEY: &str =
     "testkit publisher key, long enough for every HMAC size: 0123456789abcdef";
@@ -122,7 +124,7 @@ impl HubBuilder {
     }
 
     /// An environment variable. Variables named `GUSH_*` and `MERCURE_*` of the test's own
-    /// environment are not handed on.
+    /// environment are not handed on, but for `GUSH_DESCRIPTOR_TABLES`.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -171,7 +173,8 @@ impl HubBuilder {
         command.args(&self.arguments);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("GUSH_") || text.starts_with("MERCURE_") {
+            let is_ours = text.starts_with("GUSH_") || text.starts_with("MERCURE_");
+            if is_ours && text != HANDED_ON {
                 command.env_remove(&name);
             }
         }
