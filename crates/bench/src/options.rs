@@ -59,7 +59,8 @@ pub struct BenchOptions {
     pub events: Option<u64>,
     /// How long to publish, or to hold idle streams.
     pub duration: Option<Duration>,
-    /// Events (or requests) per second, on a schedule that does not wait for the server.
+    /// Events (or requests) per second, on a schedule that does not wait for the server (mode
+    /// `floor`: of its last load).
     pub rate: Option<f64>,
     /// Most events that have not yet reached every subscriber; without a `rate` only.
     pub window: Option<u32>,

@@ -7,6 +7,7 @@ use rustix::net::{self, SendFlags};
 
 use super::frame::Frame;
 use super::reference::{Fanout, Poll};
+use super::slots::Slots;
 
 /// Most bytes kept for a socket that is full; a subscriber that far behind is cut off.
 const KEPT_BYTES_MAX: usize = 1 << 20;
@@ -20,38 +21,27 @@ struct Subscriber {
 /// All sockets, in a row.
 #[derive(Default)]
 pub(super) struct BareLoop {
-    subscribers: Vec<Option<Subscriber>>,
-    free: Vec<usize>,
+    subscribers: Slots<Subscriber>,
 }
 
 impl Fanout for BareLoop {
     fn add(&mut self, socket: OwnedFd) -> usize {
-        let subscriber = Some(Subscriber {
-            socket,
-            kept: Vec::new(),
-        });
-        if let Some(id) = self.free.pop() {
-            self.subscribers[id] = subscriber;
-            return id;
-        }
-        self.subscribers.push(subscriber);
-        self.subscribers.len() - 1
+        let kept = Vec::new();
+        self.subscribers.add(Subscriber { socket, kept })
     }
 
     fn socket(&self, id: usize) -> Option<&OwnedFd> {
-        let subscriber = self.subscribers.get(id)?.as_ref()?;
+        let subscriber = self.subscribers.get(id)?;
         Some(&subscriber.socket)
     }
 
     fn remove(&mut self, id: usize) {
-        if self.subscribers[id].take().is_some() {
-            self.free.push(id);
-        }
+        self.subscribers.remove(id);
     }
 
     fn publish(&mut self, frame: Frame, poll: &Poll) {
         for id in 0..self.subscribers.len() {
-            let Some(subscriber) = &mut self.subscribers[id] else {
+            let Some(subscriber) = self.subscribers.get_mut(id) else {
                 continue;
             };
             if subscriber.kept.is_empty() {
@@ -76,7 +66,7 @@ impl Fanout for BareLoop {
     }
 
     fn writable(&mut self, id: usize, poll: &Poll) {
-        let Some(Some(subscriber)) = self.subscribers.get_mut(id) else {
+        let Some(subscriber) = self.subscribers.get_mut(id) else {
             return;
         };
         match net::send(&subscriber.socket, &subscriber.kept, SendFlags::NOSIGNAL) {

@@ -6,7 +6,7 @@ use super::process::Running;
 use crate::engine::Fleet;
 use crate::engine::load::Load;
 use crate::error::BenchError;
-use crate::modes::common::{Moment, micros_per, per_second, server_of, topic_name};
+use crate::modes::common::{Measured, micros_per, per_second, server_of, topic_name};
 use crate::modes::fanout;
 use crate::options::{BenchOptions, Reference};
 use crate::procfs::Processes;
@@ -16,8 +16,10 @@ use crate::target::Target;
 
 /// How long each load runs where no time was given.
 const DEFAULT_DURATION: Duration = Duration::from_secs(3);
-/// How long the load with one event per second runs at least.
-const SECONDLY_DURATION: Duration = Duration::from_secs(5);
+/// Events per second of the load with a pace where none was given.
+const DEFAULT_PACE: f64 = 1.0;
+/// Events that the load with a pace has at least.
+const PACED_EVENTS_MIN: f64 = 5.0;
 /// How long the load before the first measured one runs: caches and buffers settle.
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -26,7 +28,7 @@ const WARM_UP: Duration = Duration::from_millis(500);
 struct Scenario {
     /// Name in results.
     name: &'static str,
-    /// Events in flight; 0 is one event per second.
+    /// Events in flight; 0 is a pace, whether or not an event has reached all.
     window: u32,
     /// What it is compared with.
     against: Reference,
@@ -49,7 +51,7 @@ const SCENARIOS: [Scenario; 4] = [
         against: Reference::Sweep,
     },
     Scenario {
-        name: "every_second",
+        name: "paced",
         window: 0,
         against: Reference::Loop,
     },
@@ -153,7 +155,7 @@ impl Contender {
             options.subscribers,
         );
         let target = Target::from_options(options)?;
-        let mut fleet = fanout::fleet(options, &target, 2 * options.subscribers)?;
+        let mut fleet = fanout::fleet(options, &target, 1, 2 * options.subscribers)?;
         let opened = fleet.open(options.subscribers, options.connect_rate, progress);
         if opened.opened == 0 {
             return Err(fanout::nothing_opened(&fleet));
@@ -185,28 +187,30 @@ impl Contender {
         load.duration = options.duration_or(DEFAULT_DURATION);
         (load.events, load.rate, load.window) = (None, None, SCENARIOS[at].window);
         if load.window == 0 {
-            load.rate = Some(1.0);
-            load.duration = load.duration.max(SECONDLY_DURATION);
+            let pace = options.rate.unwrap_or(DEFAULT_PACE);
+            load.rate = Some(pace);
+            load.duration = load.duration.max(paced_duration(pace));
         }
-        self.fleet.take_latencies();
         let counts = self.fleet.counts();
-        let before = Moment::now(&self.server);
-        let driven = self.fleet.drive(&load, progress)?;
-        let after = Moment::now(&self.server);
+        let measured = Measured::run(&self.fleet, &load, &self.server, progress)?;
         let delivered = self.fleet.counts().since(counts).delivered;
-        let to_all = self.fleet.take_latencies().to_all;
-        let cpu = after.server_cpu_since(&before).unwrap_or_default();
+        let to_all = measured.latencies.to_all.value_at_quantile(0.5);
         let figures = Figures {
-            cpu_us: micros_per(cpu, delivered),
-            per_second: per_second(delivered, driven.elapsed),
-            to_all_us: micros_per(Duration::from_nanos(to_all.value_at_quantile(0.5)), 1),
+            cpu_us: micros_per(measured.server_cpu().unwrap_or_default(), delivered),
+            per_second: per_second(delivered, measured.driven.elapsed),
+            to_all_us: micros_per(Duration::from_nanos(to_all), 1),
         };
         if let Some(round) = self.rounds.last_mut() {
             round[at] = figures;
         }
-        faults.errors.extend(driven.error);
+        faults.errors.extend(measured.driven.error);
         Ok(())
     }
+}
+
+/// How long the load with a pace runs at least.
+fn paced_duration(pace: f64) -> Duration {
+    Duration::try_from_secs_f64(PACED_EVENTS_MIN / pace).unwrap_or(Duration::MAX)
 }
 
 /// The middle one; of an even number the lower.
@@ -230,6 +234,8 @@ fn report(options: &BenchOptions, contenders: &[Contender], faults: &Faults) -> 
     report.parameter("rounds", options.rounds);
     let duration = options.duration_or(DEFAULT_DURATION);
     report.parameter("duration_s", duration.as_secs_f64());
+    let pace = options.rate.unwrap_or(DEFAULT_PACE);
+    report.parameter("pace_per_second", pace);
     for (at, scenario) in SCENARIOS.iter().enumerate() {
         for contender in contenders {
             let of = |pick: fn(&Figures) -> f64| {

@@ -8,6 +8,7 @@ mod crew;
 mod frame;
 mod process;
 mod reference;
+mod slots;
 mod sweep;
 
 pub use compare::run;

@@ -12,6 +12,7 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, Socket
 
 use super::crew::Mailboxes;
 use super::frame::{Frame, Frames, data_of_form};
+use super::slots::Slots;
 use crate::engine::head::HEAD_BYTES_MAX;
 
 /// Connections that wait to be accepted.
@@ -73,8 +74,7 @@ struct Peer {
 struct Server<'a, F> {
     poll: Poll,
     listener: TcpListener,
-    peers: Vec<Option<Peer>>,
-    free: Vec<usize>,
+    peers: Slots<Peer>,
     frames: Frames,
     mailboxes: &'a Mailboxes,
     index: usize,
@@ -120,8 +120,7 @@ pub(super) fn serve(
     let mut server = Server {
         poll: Poll { epoll },
         listener,
-        peers: Vec::new(),
-        free: Vec::new(),
+        peers: Slots::default(),
         frames: Frames::new(u16::try_from(index).unwrap_or(0)),
         mailboxes,
         index,
@@ -193,22 +192,20 @@ impl<F: Fanout> Server<'_, F> {
             };
             // The same as a hub's sockets have.
             let _ = net::sockopt::set_tcp_nodelay(&socket, true);
-            let id = self.free.pop().unwrap_or_else(|| {
-                self.peers.push(None);
-                self.peers.len() - 1
-            });
+            let input = Vec::new();
+            let id = self.peers.add(Peer { socket, input });
             let data = epoll::EventData::new_u64(id as u64);
-            if epoll::add(&self.poll.epoll, &socket, data, epoll::EventFlags::IN).is_ok() {
-                let input = Vec::new();
-                self.peers[id] = Some(Peer { socket, input });
-            } else {
-                self.free.push(id);
+            let is_watched = self.peers.get(id).is_some_and(|peer| {
+                epoll::add(&self.poll.epoll, &peer.socket, data, epoll::EventFlags::IN).is_ok()
+            });
+            if !is_watched {
+                self.peers.remove(id);
             }
         }
     }
 
     fn read(&mut self, id: usize) {
-        let Some(Some(peer)) = self.peers.get_mut(id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let mut buffer = [0; 16 << 10];
@@ -224,8 +221,7 @@ impl<F: Fanout> Server<'_, F> {
         if matches!(next, Next::Keep) {
             return;
         }
-        let peer = self.peers[id].take();
-        self.free.push(id);
+        let peer = self.peers.remove(id);
         if let (Next::Subscribe, Some(peer)) = (next, peer) {
             let id = self.fanout.add(peer.socket);
             if let Some(socket) = self.fanout.socket(id) {
@@ -237,7 +233,7 @@ impl<F: Fanout> Server<'_, F> {
     /// Answers whole requests of a connection.
     fn requests(&mut self, id: usize) -> Next {
         loop {
-            let Some(Some(peer)) = self.peers.get_mut(id) else {
+            let Some(peer) = self.peers.get_mut(id) else {
                 return Next::Keep;
             };
             let Some(request) = Request::parse(&peer.input) else {

@@ -11,6 +11,7 @@ use rustix::net::{self, SendFlags};
 
 use super::frame::Frame;
 use super::reference::{Fanout, Poll};
+use super::slots::Slots;
 
 /// Sockets visited between two looks at epoll.
 const SLICE: usize = 256;
@@ -31,8 +32,7 @@ struct Subscriber {
 /// All sockets in a row, and the frames they may still need.
 #[derive(Default)]
 pub(super) struct Sweep {
-    subscribers: Vec<Option<Subscriber>>,
-    free: Vec<usize>,
+    subscribers: Slots<Subscriber>,
     ring: VecDeque<Frame>,
     /// Number of the first frame in the ring.
     first: u64,
@@ -44,29 +44,21 @@ pub(super) struct Sweep {
 
 impl Fanout for Sweep {
     fn add(&mut self, socket: OwnedFd) -> usize {
-        let subscriber = Some(Subscriber {
+        self.subscribers.add(Subscriber {
             socket,
             cursor: self.first + self.ring.len() as u64,
             offset: 0,
             is_full: false,
-        });
-        if let Some(id) = self.free.pop() {
-            self.subscribers[id] = subscriber;
-            return id;
-        }
-        self.subscribers.push(subscriber);
-        self.subscribers.len() - 1
+        })
     }
 
     fn socket(&self, id: usize) -> Option<&OwnedFd> {
-        let subscriber = self.subscribers.get(id)?.as_ref()?;
+        let subscriber = self.subscribers.get(id)?;
         Some(&subscriber.socket)
     }
 
     fn remove(&mut self, id: usize) {
-        if self.subscribers[id].take().is_some() {
-            self.free.push(id);
-        }
+        self.subscribers.remove(id);
     }
 
     fn publish(&mut self, frame: Frame, _poll: &Poll) {
@@ -91,7 +83,7 @@ impl Fanout for Sweep {
     }
 
     fn writable(&mut self, id: usize, poll: &Poll) {
-        if let Some(Some(subscriber)) = self.subscribers.get_mut(id) {
+        if let Some(subscriber) = self.subscribers.get_mut(id) {
             subscriber.is_full = false;
             poll.watch_subscribed(id, &subscriber.socket, false);
             self.visit(id, poll);
@@ -102,7 +94,7 @@ impl Fanout for Sweep {
 impl Sweep {
     /// Writes what a socket has not had, until there is no more of it or no more room.
     fn visit(&mut self, id: usize, poll: &Poll) {
-        let Some(subscriber) = &mut self.subscribers[id] else {
+        let Some(subscriber) = self.subscribers.get_mut(id) else {
             return;
         };
         if subscriber.is_full {

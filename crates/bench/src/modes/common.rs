@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use crate::engine::load::Driven;
-use crate::engine::{Counts, Latencies, NO_TOPIC, Role};
+use crate::engine::load::{Driven, Load};
+use crate::engine::{Counts, Fleet, Latencies, NO_TOPIC, Plan, Role};
+use crate::error::BenchError;
 use crate::options::BenchOptions;
 use crate::procfs::{Processes, SocketMemory, Usage};
+use crate::progress::Progress;
 use crate::report::{Report, Unit};
 use crate::target::Target;
 
@@ -30,6 +32,46 @@ pub(crate) fn request(target: &Target, role: Role, is_templated: bool) -> Vec<u8
         topic if is_templated => target.subscribe_request(&topic_template(topic)),
         topic => target.subscribe_request(&topic_name(topic)),
     }
+}
+
+/// A fleet of the options' subscribers to topic 0, each with the role that `assign` gives its
+/// number. Modes change what is different with them.
+pub(crate) fn plan(
+    options: &BenchOptions,
+    target: &Target,
+    assign: impl Fn(u64) -> Role + Send + Sync + 'static,
+) -> Plan {
+    let (of, is_templated) = (target.clone(), options.is_templated);
+    Plan {
+        streams: options.subscribers,
+        beside: 0,
+        address: target.subscribe_address(),
+        topics: 1,
+        lanes: options.publishers,
+        assign: Box::new(assign),
+        request: Box::new(move |role| request(&of, role, is_templated)),
+    }
+}
+
+/// The role of stream `place` where the options' topics take turns; [`NO_TOPIC`] without a place.
+pub(crate) fn role_of(place: Option<u64>, topics: u32) -> Role {
+    let topic = place.and_then(|place| u32::try_from(place % u64::from(topics)).ok());
+    Role {
+        topic: topic.unwrap_or(NO_TOPIC),
+        is_slow: false,
+    }
+}
+
+/// # Errors
+/// [`BenchError::Usage`] when some topic would have no subscriber.
+pub(crate) fn check_topics(options: &BenchOptions) -> Result<(), BenchError> {
+    if options.topics == 0 || u64::from(options.topics) > options.subscribers {
+        return Err(BenchError::Usage(format!(
+            "{} topics for {} subscribers: each topic needs one",
+            options.topics, options.subscribers
+        )));
+    }
+    Ok(())
 }
 
 /// The processes of the server that the options or the socket tell of; may be empty.
@@ -74,6 +116,44 @@ impl Moment {
     }
 }
 
+/// What a load came to, and the machine before and after it.
+pub(crate) struct Measured {
+    /// What was published.
+    pub(crate) driven: Driven,
+    /// Times of the deliveries.
+    pub(crate) latencies: Latencies,
+    /// Before the first publish.
+    pub(crate) before: Moment,
+    /// After the last delivery.
+    pub(crate) after: Moment,
+}
+
+impl Measured {
+    /// Publishes the load and waits for its deliveries. Times measured before are forgotten.
+    pub(crate) fn run(
+        fleet: &Fleet,
+        load: &Load<'_>,
+        server: &Processes,
+        progress: &Progress,
+    ) -> Result<Self, BenchError> {
+        fleet.take_latencies();
+        let before = Moment::now(server);
+        let driven = fleet.drive(load, progress)?;
+        let after = Moment::now(server);
+        Ok(Self {
+            driven,
+            latencies: fleet.take_latencies(),
+            before,
+            after,
+        })
+    }
+
+    /// CPU of the server meanwhile.
+    pub(crate) fn server_cpu(&self) -> Option<Duration> {
+        self.after.server_cpu_since(&self.before)
+    }
+}
+
 /// `part / whole` as figures; a division by nothing is no figure.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
@@ -96,22 +176,16 @@ pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
 pub(crate) struct Delivered<'a> {
     /// Streams asked for that read.
     pub(crate) readers: u64,
-    /// What was published.
-    pub(crate) driven: &'a Driven,
+    /// What was published, and what it took.
+    pub(crate) measured: &'a Measured,
     /// Totals of the run; `lost` from after the end.
     pub(crate) counts: Counts,
-    /// Times of the deliveries.
-    pub(crate) latencies: &'a Latencies,
-    /// Before the first publish.
-    pub(crate) before: Moment,
-    /// After the last delivery.
-    pub(crate) after: Moment,
 }
 
 impl Delivered<'_> {
     /// Adds the figures in the contract's names, and the checks.
     pub(crate) fn write(&self, report: &mut Report) {
-        let (counts, driven) = (&self.counts, self.driven);
+        let (counts, driven) = (&self.counts, &self.measured.driven);
         report.count("published_count", driven.published);
         report.count("delivered_count", counts.delivered);
         report.count("expected_count", driven.expected);
@@ -126,8 +200,8 @@ impl Delivered<'_> {
         report.result("deliveries_per_second", rate, Unit::PerSecond);
         let events = per_second(driven.published, driven.elapsed);
         report.result("events_per_second", events, Unit::PerSecond);
-        report.latencies("latency", &self.latencies.delivery);
-        report.latencies("to_all", &self.latencies.to_all);
+        report.latencies("latency", &self.measured.latencies.delivery);
+        report.latencies("to_all", &self.measured.latencies.to_all);
         report.latencies("publish_answer", &driven.answer);
         if !driven.late.is_empty() {
             let late = micros_per(Duration::from_nanos(driven.late.max()), 1);
@@ -138,28 +212,28 @@ impl Delivered<'_> {
     }
 
     fn write_costs(&self, report: &mut Report) {
-        let delivered = self.counts.delivered;
-        if let Some(cpu) = self.after.server_cpu_since(&self.before) {
+        let (delivered, measured) = (self.counts.delivered, self.measured);
+        if let Some(cpu) = measured.server_cpu() {
             let cost = micros_per(cpu, delivered);
             report.result("server_cpu_us_per_delivery", cost, Unit::Micros);
         }
-        if let Some(cpu) = self.after.own_cpu_since(&self.before) {
+        if let Some(cpu) = measured.after.own_cpu_since(&measured.before) {
             let cost = micros_per(cpu, delivered);
             report.result("generator_cpu_us_per_delivery", cost, Unit::Micros);
         }
-        if let Some(rss) = self.after.server_rss() {
+        if let Some(rss) = measured.after.server_rss() {
             report.result("server_rss_bytes", ratio(rss, 1), Unit::Bytes);
             let each = ratio(rss, self.counts.opened);
             report.result("server_rss_bytes_per_stream", each, Unit::Bytes);
         }
-        let kernel = self.after.kernel.total_bytes();
+        let kernel = measured.after.kernel.total_bytes();
         report.result("kernel_socket_bytes", ratio(kernel, 1), Unit::Bytes);
         let reads = ratio(self.counts.reads, delivered);
         report.result("reads_per_delivery", reads, Unit::Ratio);
     }
 
     fn write_checks(&self, report: &mut Report) {
-        let (counts, driven) = (&self.counts, self.driven);
+        let (counts, driven) = (&self.counts, &self.measured.driven);
         let opened = format!("{} of {}", counts.opened, self.readers);
         report.check("every stream opened", counts.opened == self.readers, opened);
         report.check_none("nothing lost", counts.lost);

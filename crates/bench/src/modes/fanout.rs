@@ -1,34 +1,26 @@
 //! Mode `fanout`: everybody follows one topic, and every event goes to everybody.
 
-use super::common::{Delivered, Moment, request, server_of, topic_name};
+use super::common::{Delivered, Measured, plan, role_of, server_of, topic_name};
 use crate::engine::load::{DEFAULT_DURATION, DEFAULT_WINDOW, Load};
-use crate::engine::{Fleet, Plan, Role};
+use crate::engine::{Fleet, Plan};
 use crate::error::BenchError;
 use crate::options::BenchOptions;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::target::Target;
 
-/// A fleet of subscribers of topic 0, beside so many streams of others.
+/// A fleet of subscribers of so many topics, which take turns, beside so many streams of other
+/// fleets.
 pub(crate) fn fleet(
     options: &BenchOptions,
     target: &Target,
+    topics: u32,
     beside: u64,
 ) -> Result<Fleet, BenchError> {
     let plan = Plan {
-        streams: options.subscribers,
         beside,
-        address: target.subscribe_address(),
-        topics: 1,
-        lanes: options.publishers,
-        assign: Box::new(|_| Role {
-            topic: 0,
-            is_slow: false,
-        }),
-        request: {
-            let target = target.clone();
-            Box::new(move |role| request(&target, role, false))
-        },
+        topics,
+        ..plan(options, target, move |number| role_of(Some(number), topics))
     };
     Fleet::start(plan, options)
 }
@@ -40,7 +32,7 @@ pub(crate) fn fleet(
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
     let target = Target::from_options(options)?;
     let server = server_of(options, &target);
-    let mut fleet = fleet(options, &target, 0)?;
+    let mut fleet = fleet(options, &target, 1, 0)?;
     progress.phase("opening streams", options.subscribers);
     let opened = fleet.open(options.subscribers, options.connect_rate, progress);
     if opened.opened == 0 {
@@ -49,22 +41,16 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     let load = Load::from_options(options, &target, &topic_name);
     let total = options.events.map_or(0, |events| events * opened.opened);
     progress.phase("delivering", total);
-    let before = Moment::now(&server);
-    let driven = fleet.drive(&load, progress)?;
-    let after = Moment::now(&server);
+    let measured = Measured::run(&fleet, &load, &server, progress)?;
     progress.end();
-    let latencies = fleet.take_latencies();
     let counts = fleet.finish();
 
     let mut report = Report::new("fanout", target.name());
     parameters(options, &mut report);
     Delivered {
         readers: options.subscribers,
-        driven: &driven,
+        measured: &measured,
         counts,
-        latencies: &latencies,
-        before,
-        after,
     }
     .write(&mut report);
     Ok(report)

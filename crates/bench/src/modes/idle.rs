@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::common::{Moment, micros_per, per_second, ratio, server_of, topic_name};
+use super::common::{
+    Measured, Moment, check_topics, micros_per, per_second, ratio, server_of, topic_name,
+};
 use super::fanout::{self, nothing_opened};
-use crate::engine::load::{Driven, Load};
+use crate::engine::load::Load;
 use crate::engine::{Counts, Latencies};
 use crate::error::BenchError;
 use crate::options::BenchOptions;
@@ -20,6 +22,8 @@ const DEFAULT_HOLD: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(3);
 /// How much later than on average a heartbeat may come before one counts as missed.
 const HEARTBEAT_SLACK: Duration = Duration::from_secs(1);
+/// Events of a broadcast under way where each topic gets one of its own.
+const BROADCAST_WINDOW: u32 = 64;
 
 /// The machine before, while the streams are open, and after.
 struct Moments {
@@ -32,11 +36,13 @@ struct Moments {
 /// Runs the mode.
 ///
 /// # Errors
-/// [`BenchError`] when the target cannot be used or no stream can be opened.
+/// [`BenchError`] for more topics than subscribers, when the target cannot be used or no stream can
+/// be opened.
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
+    check_topics(options)?;
     let target = Target::from_options(options)?;
     let server = server_of(options, &target);
-    let mut fleet = fanout::fleet(options, &target, 0)?;
+    let mut fleet = fanout::fleet(options, &target, options.topics, 0)?;
     let before = Moment::now(&server);
     progress.phase("opening streams", options.subscribers);
     let begin = Instant::now();
@@ -55,12 +61,13 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     let broadcast = if options.is_broadcast {
         progress.phase("broadcasting", opened.opened);
         let mut load = Load::from_options(options, &target, &topic_name);
-        (load.events, load.rate, load.window) = (Some(1), None, 1);
-        Some((fleet.drive(&load, progress)?, Moment::now(&server)))
+        // One event for each topic: every stream has exactly one to get.
+        (load.events, load.rate) = (Some(options.topics.into()), None);
+        load.window = BROADCAST_WINDOW.min(options.topics);
+        Some(Measured::run(&fleet, &load, &server, progress)?)
     } else {
         None
     };
-    let latencies = fleet.take_latencies();
     progress.phase("closing streams", 0);
     let counts = fleet.finish();
     let closed = wait_closed(&server, &before, options.patience);
@@ -68,6 +75,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
 
     let mut report = Report::new("idle", target.name());
     report.parameter("subscribers", options.subscribers);
+    report.parameter("topics", options.topics);
     report.parameter("hold_s", hold_time.as_secs_f64());
     report.count("opened_count", opened.opened);
     report.count("refused_count", counts.refused + counts.failed);
@@ -88,12 +96,8 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         (comments, opened.opened),
         hold_time,
     );
-    if let Some((driven, after)) = broadcast {
-        write_broadcast(&mut report, &driven, &latencies, &counts);
-        if let Some(cpu) = after.server_cpu_since(&moments.held) {
-            let cost = micros_per(cpu, counts.delivered);
-            report.result("server_cpu_us_per_delivery", cost, Unit::Micros);
-        }
+    if let Some(measured) = broadcast {
+        write_broadcast(&mut report, &measured, options.topics, &counts);
     }
     let error = fleet.first_error().unwrap_or_else(|| "no error".into());
     let detail = format!("{} of {}; {error}", opened.opened, options.subscribers);
@@ -210,15 +214,20 @@ fn write_heartbeats(
     report.check("every stream got its heartbeats", comments >= due, detail);
 }
 
-fn write_broadcast(report: &mut Report, driven: &Driven, latencies: &Latencies, counts: &Counts) {
+fn write_broadcast(report: &mut Report, measured: &Measured, topics: u32, counts: &Counts) {
+    let driven = &measured.driven;
     report.count("delivered_count", counts.delivered);
     report.count("expected_count", driven.expected);
     report.count("lost_count", counts.lost);
     report.count("doubled_count", counts.doubled);
-    report.latencies("latency", &latencies.delivery);
-    report.latencies("to_all", &latencies.to_all);
+    report.latencies("latency", &measured.latencies.delivery);
+    report.latencies("to_all", &measured.latencies.to_all);
+    if let Some(cpu) = measured.server_cpu() {
+        let cost = micros_per(cpu, counts.delivered);
+        report.result("server_cpu_us_per_delivery", cost, Unit::Micros);
+    }
     let sum = format!("{} of {}", counts.delivered, counts.opened);
-    let is_exact = counts.delivered == counts.opened && driven.published == 1;
+    let is_exact = counts.delivered == counts.opened && driven.published == u64::from(topics);
     report.check("the broadcast reached every stream", is_exact, sum);
     report.check_none("nothing lost", counts.lost);
     report.check_none("nothing doubled", counts.doubled);

@@ -4,10 +4,10 @@
 //! The readers are measured alone first and then beside the slow ones, in one run. A slow one
 //! reads the head of its answer and nothing more; when the server resets it, that is seen.
 
-use super::common::{Delivered, Moment, ratio, request, server_of, topic_name};
+use super::common::{Delivered, Measured, plan, ratio, server_of, topic_name};
 use super::fanout::{nothing_opened, parameters};
 use crate::engine::load::Load;
-use crate::engine::{Fleet, Plan, Role};
+use crate::engine::{Fleet, Role};
 use crate::error::BenchError;
 use crate::options::BenchOptions;
 use crate::progress::Progress;
@@ -28,22 +28,11 @@ fn slow_of(options: &BenchOptions) -> u64 {
 
 /// The readers first, then the slow ones.
 fn fleet(options: &BenchOptions, target: &Target, readers: u64) -> Result<Fleet, BenchError> {
-    let plan = Plan {
-        streams: options.subscribers,
-        beside: 0,
-        address: target.subscribe_address(),
-        topics: 1,
-        lanes: options.publishers,
-        assign: Box::new(move |number| Role {
-            topic: 0,
-            is_slow: number >= readers,
-        }),
-        request: {
-            let target = target.clone();
-            Box::new(move |role| request(&target, role, false))
-        },
+    let assign = move |number: u64| Role {
+        topic: 0,
+        is_slow: number >= readers,
     };
-    Fleet::start(plan, options)
+    Fleet::start(plan(options, target, assign), options)
 }
 
 /// Runs the mode.
@@ -65,18 +54,13 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         return Err(nothing_opened(&fleet));
     }
     progress.phase("delivering without slow ones", 0);
-    let alone = fleet.drive(&load, progress)?;
-    let alone_latencies = fleet.take_latencies().delivery;
+    let alone = Measured::run(&fleet, &load, &server, progress)?;
     progress.phase("opening streams that do not read", slow);
     let opened_slow = fleet.open(slow, options.connect_rate, progress).opened;
     progress.phase("delivering beside slow ones", 0);
     let counts_alone = fleet.counts();
-    fleet.take_latencies();
-    let before = Moment::now(&server);
-    let driven = fleet.drive(&load, progress)?;
-    let after = Moment::now(&server);
+    let measured = Measured::run(&fleet, &load, &server, progress)?;
     progress.end();
-    let latencies = fleet.take_latencies();
     let end = fleet.finish();
 
     let mut report = Report::new("slow", target.name());
@@ -84,14 +68,17 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     report.parameter("share_percent", options.share);
     report.count("slow_count", opened_slow);
     report.count("slow_cut_count", end.cut);
-    let buffers = after.kernel.buffer_bytes;
-    let grown = buffers.saturating_sub(before.kernel.buffer_bytes);
+    let kernel = measured.after.kernel;
+    let grown = kernel
+        .buffer_bytes
+        .saturating_sub(measured.before.kernel.buffer_bytes);
     let each = ratio(grown, opened_slow);
     report.result("kernel_buffer_bytes_per_slow_stream", each, Unit::Bytes);
-    report.count("orphaned_sockets_count", after.kernel.orphans_count);
+    report.count("orphaned_sockets_count", kernel.orphans_count);
     let p99 = |histogram: &crate::report::Histogram<u64>| histogram.value_at_quantile(0.99);
-    let with_slow = ratio(p99(&latencies.delivery), p99(&alone_latencies));
-    report.latencies("latency_without_slow", &alone_latencies);
+    let without_slow = &alone.latencies.delivery;
+    let with_slow = ratio(p99(&measured.latencies.delivery), p99(without_slow));
+    report.latencies("latency_without_slow", without_slow);
     report.result("latency_p99_ratio", with_slow, Unit::Ratio);
     let mut counts = end.since(counts_alone);
     // Of the whole run: what happened before the second part is a fault too.
@@ -99,15 +86,12 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     (counts.doubled, counts.reordered) = (end.doubled, end.reordered);
     Delivered {
         readers: options.subscribers,
-        driven: &driven,
+        measured: &measured,
         counts,
-        latencies: &latencies,
-        before,
-        after,
     }
     .write(&mut report);
-    let sum = format!("{} of {}", counts_alone.delivered, alone.expected);
-    let is_exact = counts_alone.delivered == alone.expected;
+    let sum = format!("{} of {}", counts_alone.delivered, alone.driven.expected);
+    let is_exact = counts_alone.delivered == alone.driven.expected;
     report.check("deliveries without slow ones add up", is_exact, sum);
     Ok(report)
 }

@@ -1,9 +1,9 @@
 //! Mode `topics`: subscribers spread over many topics, each event for one of them.
 
-use super::common::{Delivered, Moment, request, server_of, topic_name};
+use super::common::{Delivered, Measured, check_topics, plan, role_of, server_of, topic_name};
 use super::fanout::{nothing_opened, parameters};
 use crate::engine::load::Load;
-use crate::engine::{Fleet, NO_TOPIC, Plan, Role};
+use crate::engine::{Fleet, Plan};
 use crate::error::BenchError;
 use crate::options::BenchOptions;
 use crate::progress::Progress;
@@ -12,26 +12,12 @@ use crate::target::Target;
 
 /// The streams that get nothing first, then the subscribers, whose topics take turns.
 fn fleet(options: &BenchOptions, target: &Target) -> Result<Fleet, BenchError> {
-    let (idle, topics, is_templated) = (options.idle, options.topics, options.is_templated);
-    let assign = move |number: u64| {
-        let place = number.checked_sub(idle);
-        let topic = place.and_then(|place| u32::try_from(place % u64::from(topics)).ok());
-        Role {
-            topic: topic.unwrap_or(NO_TOPIC),
-            is_slow: false,
-        }
-    };
+    let (idle, topics) = (options.idle, options.topics);
+    let assign = move |number: u64| role_of(number.checked_sub(idle), topics);
     let plan = Plan {
         streams: options.subscribers + idle,
-        beside: 0,
-        address: target.subscribe_address(),
         topics,
-        lanes: options.publishers,
-        assign: Box::new(assign),
-        request: {
-            let target = target.clone();
-            Box::new(move |role| request(&target, role, is_templated))
-        },
+        ..plan(options, target, assign)
     };
     Fleet::start(plan, options)
 }
@@ -41,12 +27,7 @@ fn fleet(options: &BenchOptions, target: &Target) -> Result<Fleet, BenchError> {
 /// # Errors
 /// [`BenchError`] for more topics than subscribers, or when the target cannot be used.
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
-    if options.topics == 0 || u64::from(options.topics) > options.subscribers {
-        return Err(BenchError::Usage(format!(
-            "{} topics for {} subscribers: each topic needs one",
-            options.topics, options.subscribers
-        )));
-    }
+    check_topics(options)?;
     let target = Target::from_options(options)?;
     let server = server_of(options, &target);
     let mut fleet = fleet(options, &target)?;
@@ -61,12 +42,8 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     }
     progress.phase("delivering", 0);
     let load = Load::from_options(options, &target, &topic_name);
-    fleet.take_latencies();
-    let before = Moment::now(&server);
-    let driven = fleet.drive(&load, progress)?;
-    let after = Moment::now(&server);
+    let measured = Measured::run(&fleet, &load, &server, progress)?;
     progress.end();
-    let latencies = fleet.take_latencies();
     let counts = fleet.finish();
 
     let mut report = Report::new("topics", target.name());
@@ -77,11 +54,8 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     report.count("topics_wrong_count", fleet.wrong_topics());
     Delivered {
         readers: options.subscribers + options.idle,
-        driven: &driven,
+        measured: &measured,
         counts,
-        latencies: &latencies,
-        before,
-        after,
     }
     .write(&mut report);
     report.check_none("every topic exact", fleet.wrong_topics());

@@ -183,6 +183,23 @@ fn a_broadcast_that_one_idle_stream_misses_fails() {
 }
 
 #[test]
+fn each_topic_of_idle_streams_gets_one_event() {
+    let spread = |topics| BenchOptions {
+        subscribers: 8,
+        topics,
+        is_broadcast: true,
+        ..options()
+    };
+    for topics in [3, 8] {
+        let report = run(idle::run, Faults::default(), spread(topics));
+        fails(&report, &[]);
+        has(&report, &[("delivered_count", 8), ("lost_count", 0)]);
+    }
+    let refused = refuses(idle::run, Faults::default(), spread(9));
+    assert!(refused.contains("each topic needs one"), "{refused}");
+}
+
+#[test]
 fn refused_streams_fail_every_mode() {
     let two = || Faults {
         refuses_after: Some(2),

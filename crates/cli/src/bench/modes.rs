@@ -43,10 +43,13 @@ pub(super) const MODES: &[Mode] = &[
         about: "Open streams, hold them, and see what each costs in memory",
         more: "Memory is counted on both sides of the system call: the server's resident set, and \
                the kernel's sockets (for those /proc/slabinfo has to be readable: as root). With \
-               the generator on the same machine the kernel holds both ends of each stream.",
+               the generator on the same machine the kernel holds both ends of each stream. With \
+               --topics the streams take them by turns (as many as streams: one for each), and \
+               --broadcast publishes one event to each topic.",
         examples: "\
 Examples:
   gush bench idle --subscribers 100000 --seconds 60
+  gush bench idle --subscribers 100000 --topics 100000   a topic for each
   gush bench idle --subscribers 1000000 --broadcast --publisher-key \"$KEY\"",
         arguments: &[
             "publish",
@@ -55,6 +58,7 @@ Examples:
             "publisher-key",
             "publisher-token",
             "subscribers",
+            "topics",
             "seconds",
             "size",
             "connect-rate",
@@ -235,7 +239,8 @@ Examples:
                stream and event) and a bare sweep (a cursor for each stream into a ring of frames, \
                one write for all it has not had), without access control, log or heartbeats. With \
                --url (or --subscribe) a hub is measured in turns with them, and the ratios are \
-               printed.",
+               printed. The last load has a pace of --rate events per second (1): choose one that \
+               the machine can keep up with.",
         examples: "\
 Examples:
   gush bench floor --subscribers 10000 --pin-server 0 --pin-generator 1
@@ -249,6 +254,7 @@ Examples:
             "publisher-token",
             "subscribers",
             "seconds",
+            "rate",
             "size",
             "connect-rate",
             "serve",

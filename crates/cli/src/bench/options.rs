@@ -204,7 +204,9 @@ mod tests {
         assert_eq!(there.resume_id.as_deref(), Some("earliest"));
         let slow = read_as("slow --share 7.5");
         assert!((slow.share - 7.5).abs() < 1e-9);
-        assert!(read_as("idle --broadcast").is_broadcast);
+        let idle = read_as("idle --broadcast --topics 9");
+        assert!(idle.is_broadcast);
+        assert_eq!(idle.topics, 9);
         let floor = read_as("floor --serve sweep --listen 127.0.0.1:9 --pin-server 1 --rounds 4");
         assert_eq!(floor.serve, Some(Reference::Sweep));
         assert_eq!(
