@@ -294,25 +294,27 @@ fn ratios(contenders: &[Contender], report: &mut Report) {
     }
 }
 
-/// CPU per delivery of every round, so that the spread is seen.
+/// The figures that have bars, of every round, so that the spread is seen.
 fn charts(contenders: &[Contender], report: &mut Report) {
-    for (at, scenario) in SCENARIOS.iter().enumerate() {
-        for contender in contenders {
-            let points = (1u32..).zip(&contender.rounds);
-            report.series(Series {
-                labels: Vec::new(),
-                chart: format!(
-                    "Server CPU per delivery, {}",
-                    scenario.name.replace('_', " ")
-                ),
-                name: contender.name.to_owned(),
-                x_unit: "round".to_owned(),
-                y_unit: "us".to_owned(),
-                shape: Shape::Line,
-                points: points
-                    .map(|(round, figures)| (f64::from(round), figures[at].cpu_us))
-                    .collect(),
-            });
+    let figures: [(&str, fn(&Figures) -> f64); 2] = [
+        ("Server CPU per delivery", |figures| figures.cpu_us),
+        ("Time until all have an event", |figures| figures.to_all_us),
+    ];
+    for (title, pick) in figures {
+        for (at, scenario) in SCENARIOS.iter().enumerate() {
+            for contender in contenders {
+                let rounds = (1u32..).zip(&contender.rounds);
+                let points = rounds.map(|(round, of)| (f64::from(round), pick(&of[at])));
+                report.series(Series {
+                    labels: Vec::new(),
+                    chart: format!("{title}, {}", scenario.name.replace('_', " ")),
+                    name: contender.name.to_owned(),
+                    x_unit: "round".to_owned(),
+                    y_unit: "us".to_owned(),
+                    shape: Shape::Line,
+                    points: points.collect(),
+                });
+            }
         }
     }
 }
