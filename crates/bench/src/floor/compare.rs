@@ -57,6 +57,11 @@ const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
+/// What a chart shows, and which figure that is.
+type Charted = (&'static str, fn(&Figures) -> f64);
+const CPU: Charted = ("Server CPU per delivery", |figures| figures.cpu_us);
+const TO_ALL: Charted = ("Time until all have an event", |figures| figures.to_all_us);
+
 /// What one scenario came to at one server in one round.
 #[derive(Clone, Copy, Debug, Default)]
 struct Figures {
@@ -296,11 +301,7 @@ fn ratios(contenders: &[Contender], report: &mut Report) {
 
 /// The figures that have bars, of every round, so that the spread is seen.
 fn charts(contenders: &[Contender], report: &mut Report) {
-    let figures: [(&str, fn(&Figures) -> f64); 2] = [
-        ("Server CPU per delivery", |figures| figures.cpu_us),
-        ("Time until all have an event", |figures| figures.to_all_us),
-    ];
-    for (title, pick) in figures {
+    for (title, pick) in [CPU, TO_ALL] {
         for (at, scenario) in SCENARIOS.iter().enumerate() {
             for contender in contenders {
                 let rounds = (1u32..).zip(&contender.rounds);
