@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gush_log::Appended;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     WWW_AUTHENTICATE,
@@ -161,7 +162,7 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
         }
         Route::Publish => publish::publish(hub, &parts, body)
             .await
-            .map(|id| text(StatusCode::OK, id)),
+            .map(|appended| accepted(&appended)),
         Route::Subscriptions { rest } => subscriptions::answer(hub, headers, rest, query)
             .await
             .map(document),
@@ -441,15 +442,21 @@ pub fn write_whole(answer: Answer, is_last: bool, out: &mut Vec<u8>) {
 }
 
 /// The answer to a publish that was accepted.
-pub fn published(hub: &Hub, request_headers: &HeaderMap, id: String) -> Answer {
-    finished(hub, request_headers, text(StatusCode::OK, id))
+pub fn published(hub: &Hub, request_headers: &HeaderMap, appended: &Appended) -> Answer {
+    finished(hub, request_headers, accepted(appended))
+}
+
+fn accepted(appended: &Appended) -> Answer {
+    let id = Bytes::copy_from_slice(appended.id().as_bytes());
+    text(StatusCode::OK, id)
 }
 
 /// The head of [`published`] without its length and its end: the same for all requests of a
 /// second that have no origin.
 #[must_use]
 pub fn published_head(hub: &Hub) -> Vec<u8> {
-    let (parts, _) = published(hub, &HeaderMap::new(), String::new()).into_parts();
+    let answer = text(StatusCode::OK, Bytes::new());
+    let (parts, _) = finished(hub, &HeaderMap::new(), answer).into_parts();
     let mut head = Vec::with_capacity(512);
     write_head(&parts, &mut head);
     head

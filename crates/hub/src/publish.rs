@@ -29,14 +29,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Appends what a request publishes; the id of the event once it is in the log as durably as
+/// Appends what a request publishes; the event's place and id once it is in the log as durably as
 /// configured.
 ///
 /// # Errors
 ///
 /// 401 and 403 by the token, 400 by the fields, 503 when the log cannot take the event. After an
 /// error nothing is published.
-pub async fn publish(hub: &Hub, head: &Parts, mut body: Incoming) -> Result<String, Rejection> {
+pub async fn publish(hub: &Hub, head: &Parts, mut body: Incoming) -> Result<Appended, Rejection> {
     let published = read_and_append(hub, head, &mut body).await;
     if published.is_err() {
         discard_unless_expected(head, body);
@@ -48,7 +48,7 @@ async fn read_and_append(
     hub: &Hub,
     head: &Parts,
     body: &mut Incoming,
-) -> Result<String, Rejection> {
+) -> Result<Appended, Rejection> {
     let policy = hub.policy.load_full();
     let query = head.uri.query().unwrap_or("");
     let claims = admit_head(hub, &policy, &head.headers, query).await?;
@@ -62,7 +62,7 @@ async fn read_and_append(
     let started_at = Instant::now();
     let appended = append(hub, draft(hub, &claims, &body)?).await?;
     hub.metrics.published_in(1, started_at.elapsed());
-    Ok(appended.id.into_string())
+    Ok(appended)
 }
 
 /// Whether a request with this head may publish at all: decided before any of its body is read.

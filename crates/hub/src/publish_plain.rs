@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use gush_log::Draft;
+use gush_log::{Appended, Draft};
 use http::HeaderMap;
 use http::header::ORIGIN;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -121,6 +121,10 @@ struct Connection<'h> {
     /// The begin of a usual answer, and what it was made from.
     head: Vec<u8>,
     made_from: Option<(Arc<Policy>, u64)>,
+    /// Of the requests that are answered together; empty between two reads.
+    turns: Vec<Turn>,
+    drafts: Vec<Draft>,
+    outcomes: Vec<Result<Appended, Rejection>>,
     out: Vec<u8>,
 }
 
@@ -133,6 +137,9 @@ impl<'h> Connection<'h> {
             headers: HeaderMap::new(),
             head: Vec::new(),
             made_from: None,
+            turns: Vec::new(),
+            drafts: Vec::new(),
+            outcomes: Vec::new(),
             out: Vec::new(),
         }
     }
@@ -143,11 +150,9 @@ impl<'h> Connection<'h> {
         let policy = self.hub.policy.load_full();
         self.renew_head(&policy);
         let started_at = Instant::now();
-        let mut turns = Vec::new();
-        let mut drafts = Vec::new();
         let mut taken = 0;
         let need = loop {
-            if turns.len() == TOGETHER_MAX {
+            if self.turns.len() == TOGETHER_MAX {
                 break Need::Again;
             }
             let rest = &bytes[taken..];
@@ -169,9 +174,9 @@ impl<'h> Connection<'h> {
             };
             taken += whole_bytes;
             let draft = claims.and_then(|claims| publish::draft(self.hub, &claims, body));
-            turns.push(match draft {
+            self.turns.push(match draft {
                 Ok(draft) => {
-                    drafts.push(draft);
+                    self.drafts.push(draft);
                     let has_origin = self.headers.contains_key(ORIGIN);
                     Turn::Accepted(has_origin.then(|| self.headers.clone()))
                 }
@@ -181,38 +186,42 @@ impl<'h> Connection<'h> {
             });
         };
         bytes.advance(taken);
-        let mut outcomes = append_all(self.hub, drafts).await.into_iter();
-        for turn in turns {
-            match turn {
-                Turn::Refused(answer) => answer::write_whole(answer, false, &mut self.out),
-                Turn::Accepted(headers) => {
-                    let outcome = outcomes.next();
-                    let outcome = outcome.unwrap_or_else(|| Err(publish::log_gone()));
-                    if outcome.is_ok() {
-                        self.hub.metrics.published_in(1, started_at.elapsed());
-                    }
-                    self.write_outcome(headers, outcome);
-                }
-            }
-        }
+        append_all(self.hub, &mut self.drafts, &mut self.outcomes).await;
+        self.write_turns(started_at);
         need
     }
 
-    fn write_outcome(&mut self, headers: Option<HeaderMap>, outcome: Result<String, Rejection>) {
-        let answer = match (outcome, headers) {
-            (Ok(id), None) => {
-                self.out.extend_from_slice(&self.head);
-                let length = id.len();
-                write!(self.out, "Content-Length: {length}\r\n\r\n{id}")
-                    .expect("memory takes what is written");
-                return;
+    fn write_turns(&mut self, started_at: Instant) {
+        let (hub, out) = (self.hub, &mut self.out);
+        let mut outcomes = self.outcomes.drain(..);
+        for turn in self.turns.drain(..) {
+            let headers = match turn {
+                Turn::Refused(answer) => {
+                    answer::write_whole(answer, false, out);
+                    continue;
+                }
+                Turn::Accepted(headers) => headers,
+            };
+            let outcome = outcomes.next();
+            let outcome = outcome.unwrap_or_else(|| Err(publish::log_gone()));
+            if outcome.is_ok() {
+                hub.metrics.published_in(1, started_at.elapsed());
             }
-            (Ok(id), Some(headers)) => answer::published(self.hub, &headers, id),
-            (Err(rejection), headers) => {
-                answer::rejected(self.hub, &headers.unwrap_or_default(), &rejection)
-            }
-        };
-        answer::write_whole(answer, false, &mut self.out);
+            let answer = match (outcome, headers) {
+                (Ok(appended), None) => {
+                    out.extend_from_slice(&self.head);
+                    let id = appended.id();
+                    write!(out, "Content-Length: {}\r\n\r\n{id}", id.len())
+                        .expect("memory takes what is written");
+                    continue;
+                }
+                (Ok(appended), Some(headers)) => answer::published(hub, &headers, &appended),
+                (Err(rejection), headers) => {
+                    answer::rejected(hub, &headers.unwrap_or_default(), &rejection)
+                }
+            };
+            answer::write_whole(answer, false, out);
+        }
     }
 
     /// The begin of usual answers holds the date and what the policy adds.
@@ -281,29 +290,24 @@ fn begin<'b>(rest: &'b [u8], headers: &mut HeaderMap) -> Result<PlainPublish<'b>
     })
 }
 
-/// Appends all of these; an id or a refusal for each.
-async fn append_all(hub: &Hub, mut drafts: Vec<Draft>) -> Vec<Result<String, Rejection>> {
-    let Some(last) = drafts.pop() else {
-        return Vec::new();
-    };
-    if drafts.is_empty() {
-        let outcome = publish::append(hub, last).await;
-        return vec![outcome.map(|appended| appended.id.into_string())];
+/// Appends all of these; an outcome for each.
+async fn append_all(
+    hub: &Hub,
+    drafts: &mut Vec<Draft>,
+    outcomes: &mut Vec<Result<Appended, Rejection>>,
+) {
+    if drafts.len() <= 1 {
+        if let Some(draft) = drafts.pop() {
+            outcomes.push(publish::append(hub, draft).await);
+        }
+        return;
     }
-    drafts.push(last);
     let own_ids: Vec<_> = drafts.iter().map(|draft| draft.id.clone()).collect();
-    let outcomes = publish::start_batch(hub, drafts).await;
-    let outcomes = outcomes.map_or_else(
-        |_| own_ids.iter().map(|_| Err(publish::log_gone())).collect(),
-        |outcomes| {
-            let refused = |outcome: Result<_, _>| outcome.map_err(|e| publish::not_appended(&e));
-            outcomes.into_iter().map(refused).collect::<Vec<_>>()
-        },
-    );
-    let named = outcomes.into_iter().zip(own_ids);
-    named
-        .map(|(outcome, own)| {
-            outcome.map(|position| own.map_or_else(|| position.to_string(), |id| id.to_string()))
-        })
-        .collect()
+    // Without an answer there are no outcomes, and each request is told that the log is gone.
+    let decided = publish::start_batch(hub, std::mem::take(drafts)).await;
+    let decided = decided.unwrap_or_default().into_iter();
+    outcomes.extend(decided.zip(own_ids).map(|(outcome, own_id)| {
+        let appended = outcome.map(|position| Appended { position, own_id });
+        appended.map_err(|error| publish::not_appended(&error))
+    }));
 }

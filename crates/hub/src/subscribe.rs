@@ -283,7 +283,7 @@ fn newest_between(
                 return Flow::StopBefore;
             }
             if selection.wants(record.topics.iter(), record.is_private) {
-                newest = Some(record.wire_id().into_owned());
+                newest = Some(record.wire_id().to_string());
             }
             Flow::Continue
         });

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use gush_log::{Event, Offset, Position, Tail};
+use gush_log::{Offset, Position, RecordRef, Tail};
 
 use crate::frame::{Frame, FramePool};
 use crate::shard::Inbox;
@@ -38,18 +38,18 @@ impl Entry {
         Topics(&self.topics)
     }
 
-    fn from_event(event: &Event, pool: &mut FramePool) -> Self {
+    fn from_record(event: &RecordRef<'_>, pool: &mut FramePool) -> Self {
         Self {
             position: event.position,
-            is_private: event.draft.is_private,
+            is_private: event.is_private,
             topics: pool.pack(|out| {
-                for topic in &event.draft.topics {
+                for topic in event.topics.iter() {
                     let length = u16::try_from(topic.len()).expect("topics are under 64 KiB");
                     out.extend_from_slice(&length.to_ne_bytes());
                     out.extend_from_slice(topic.as_bytes());
                 }
             }),
-            frame: pool.encode(&event.as_record()),
+            frame: pool.encode(event),
         }
     }
 
@@ -89,8 +89,8 @@ struct Maker {
 }
 
 impl Maker {
-    fn make(&mut self, event: &Event) -> Arc<Entry> {
-        let entry = Entry::from_event(event, &mut self.pool);
+    fn make(&mut self, event: &RecordRef<'_>) -> Arc<Entry> {
+        let entry = Entry::from_record(event, &mut self.pool);
         if let Some(mut place) = self.spare.pop()
             && let Some(free) = Arc::get_mut(&mut place)
         {
@@ -195,10 +195,10 @@ impl Window {
 }
 
 impl Tail for Window {
-    fn committed(&self, events: &[Arc<Event>]) {
+    fn committed(&self, events: &mut dyn Iterator<Item = RecordRef<'_>>) {
         let mut maker = self.maker.lock().unwrap_or_else(PoisonError::into_inner);
         let (maker, entries) = &mut *maker;
-        entries.extend(events.iter().map(|event| maker.make(event)));
+        entries.extend(events.map(|event| maker.make(&event)));
         self.exchange(entries);
         for shard in &self.shards {
             shard.wake_for_events();
@@ -214,22 +214,20 @@ mod tests {
 
     #[test]
     fn topics_are_packed_and_unpacked() {
-        let event = Event {
-            position: Position {
-                epoch: gush_log::Epoch::from_u64(1),
-                offset: Offset::FIRST,
-            },
-            time_ms: 0,
-            draft: gush_log::Draft {
-                topics: ["a".into(), "é/{x}".into(), "b".repeat(4096).into()].into(),
-                is_private: false,
-                id: None,
-                kind: None,
-                retry_ms: None,
-                data: "".into(),
-            },
+        let position = Position {
+            epoch: gush_log::Epoch::from_u64(1),
+            offset: Offset::FIRST,
         };
-        let entry = Entry::from_event(&event, &mut FramePool::new(1 << 20));
+        let draft = gush_log::Draft {
+            topics: ["a".into(), "é/{x}".into(), "b".repeat(4096).into()].into(),
+            is_private: false,
+            id: None,
+            kind: None,
+            retry_ms: None,
+            data: "".into(),
+        };
+        let event = draft.as_record(position, 0);
+        let entry = Entry::from_record(&event, &mut FramePool::new(1 << 20));
         let topics: Vec<_> = entry.topics().collect();
         assert_eq!(topics, ["a", "é/{x}", "b".repeat(4096).as_str()]);
     }

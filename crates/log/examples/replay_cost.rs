@@ -139,7 +139,7 @@ fn fill(
         log.append(
             draft,
             Box::new(move |outcome| {
-                let answer = outcome.map(|appended| appended.id);
+                let answer = outcome.map(|appended| appended.id().to_string().into());
                 // The receiver lives as long as there are answers to come.
                 let _ = sender.send(answer.map_err(|error| (error.kind, error.detail)));
             }),

@@ -16,7 +16,7 @@ use crate::intake::Pending;
 use crate::lock::{lock, read, write};
 use crate::record::{self, Stamp};
 use crate::segment::{Header, Segment};
-use crate::{AppendError, AppendErrorKind, Epoch, Event, Offset, Position};
+use crate::{AppendError, AppendErrorKind, Epoch, Offset, Position};
 
 /// How often retention by age is looked at. Ours: whole segments are trimmed, so seconds do not
 /// matter.
@@ -241,38 +241,31 @@ impl Committer {
                 body.note(base, pending.bytes, *time_ms, hash);
             }
         });
-        let (events, answers): (Vec<_>, Vec<_>) = (first.as_u64()..)
-            .zip(batch.drain(..))
-            .map(|(offset, pending)| {
-                let position = Position {
-                    epoch,
-                    offset: Offset::from_u64(offset),
-                };
-                let event = Event {
-                    position,
-                    time_ms: *time_ms,
-                    draft: pending.draft,
-                };
-                (Arc::new(event), pending.answer)
-            })
-            .unzip();
-        let Some(newest) = events.last() else { return };
+        let positions = (first.as_u64()..).map(|offset| Position {
+            epoch,
+            offset: Offset::from_u64(offset),
+        });
+        let Some((newest, position)) = batch.iter().zip(positions.clone()).last() else {
+            return;
+        };
         let last_id = match &newest.draft.id {
             Some(id) => LastId::Own(id.as_str().into()),
-            None => LastId::Generated(newest.position),
+            None => LastId::Generated(position),
         };
         {
             let mut catalog = write(&self.shared.catalog);
-            catalog.next = newest.position.offset.plus(1);
+            catalog.next = position.offset.plus(1);
             catalog.last_id = Some(last_id);
             catalog.has_own_ids |= has_own_ids;
         }
         if let Some(tail) = self.shared.tail.get() {
-            tail.committed(&events);
+            let placed = batch.iter().zip(positions.clone());
+            let mut events = placed.map(|(pending, at)| pending.draft.as_record(at, *time_ms));
+            tail.committed(&mut events);
         }
         *lock(&self.shared.failure) = None;
-        for (event, answer) in events.iter().zip(answers) {
-            answer.stored(event);
+        for (pending, position) in batch.drain(..).zip(positions) {
+            pending.answer.stored(position, pending.draft.id);
         }
     }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use gush_sse::{EventId, EventType};
 
 use crate::{
-    AppendError, AppendErrorKind, Appended, Draft, Epoch, Event, Flow, Located, Log, Offset,
-    Position, ReadEnd, ReadLimit, RecordRef, Tail,
+    AppendError, AppendErrorKind, Appended, Draft, Epoch, Flow, Located, Log, Offset, Position,
+    ReadEnd, ReadLimit, RecordRef, Tail,
 };
 
 #[path = "contract/batch.rs"]
@@ -118,8 +118,8 @@ fn appended_events_are_dense_and_named(log: Arc<dyn Log>) {
         assert_eq!(appended.position.offset, bounds.next.plus(count as u64));
         assert_eq!(appended.position.epoch, bounds.epoch);
         match own_id {
-            Some(id) => assert_eq!(&*appended.id, id),
-            None => assert_eq!(Position::parse(&appended.id), Some(appended.position)),
+            Some(id) => assert_eq!(&*appended.id(), id),
+            None => assert_eq!(Position::parse(&appended.id()), Some(appended.position)),
         }
     }
     assert_eq!(log.writable(), Ok(()));
@@ -131,21 +131,29 @@ fn appended_events_are_dense_and_named(log: Arc<dyn Log>) {
 #[derive(Default)]
 struct Witness {
     is_busy: AtomicBool,
-    events: Mutex<Vec<Arc<Event>>>,
+    offsets: Mutex<Vec<u64>>,
     newest: AtomicU64,
 }
 
+impl Witness {
+    /// Of all events it was told of.
+    fn offsets(&self) -> Vec<u64> {
+        let offsets = self.offsets.lock();
+        offsets.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Tail for Witness {
-    fn committed(&self, events: &[Arc<Event>]) {
+    fn committed(&self, events: &mut dyn Iterator<Item = RecordRef<'_>>) {
         assert!(
             !self.is_busy.swap(true, Ordering::SeqCst),
             "calls to the tail overlap"
         );
-        assert!(!events.is_empty());
-        let mut seen = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.extend_from_slice(events);
-        let newest = events[events.len() - 1].position.offset.as_u64();
-        self.newest.store(newest, Ordering::SeqCst);
+        let mut seen = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.len();
+        seen.extend(events.map(|event| event.offset().as_u64()));
+        let newest = seen[before..].last().expect("never called for nothing");
+        self.newest.store(*newest, Ordering::SeqCst);
         self.is_busy.store(false, Ordering::SeqCst);
     }
 }
@@ -173,14 +181,7 @@ fn the_tail_is_told_first_and_in_order(log: &Arc<dyn Log>) {
             });
         }
     });
-    let seen = witness
-        .events
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let offsets: Vec<u64> = seen
-        .iter()
-        .map(|event| event.position.offset.as_u64())
-        .collect();
+    let offsets = witness.offsets();
     let expected: Vec<u64> = (first.as_u64()..first.as_u64() + 200).collect();
     assert_eq!(offsets, expected, "each event once, in order");
 }
@@ -297,10 +298,10 @@ fn generated_ids_are_located(log: &Arc<dyn Log>) {
     for appended in &appended {
         let after = appended.position.offset.plus(1);
         assert_eq!(
-            log.locate(&appended.id),
+            log.locate(&appended.id()),
             Located::After(after),
             "{}",
-            appended.id
+            appended.id()
         );
     }
     let Position { epoch, offset } = appended[9].position;
@@ -321,7 +322,7 @@ fn generated_ids_are_located(log: &Arc<dyn Log>) {
     ] {
         assert_eq!(resolve(&**log, &unknown.to_string()), None, "{unknown}");
     }
-    for unknown in ["", "x", "urn:uuid:", &appended[0].id[1..]] {
+    for unknown in ["", "x", "urn:uuid:", &appended[0].id()[1..]] {
         assert_eq!(resolve(&**log, unknown), None, "{unknown:?}");
     }
 }
@@ -357,7 +358,7 @@ fn bounds_follow_the_head(log: &Arc<dyn Log>) {
         (bounds.first, bounds.next),
         (before.next, before.next.plus(1))
     );
-    assert_eq!(bounds.last_id.as_ref(), Some(&generated.id));
+    assert_eq!(bounds.last_id.as_deref(), Some(&*generated.id()));
     append(&**log, draft_with_id("own", "x"));
     assert_eq!(log.bounds().last_id.as_deref(), Some("own"));
     assert_eq!(log.bounds().epoch, before.epoch);
@@ -383,11 +384,11 @@ fn trimmed_events_are_counted_as_lost(log: &Arc<dyn Log>) {
     assert_eq!(seen[0].0, bounds.first.as_u64());
     // The event directly before the oldest held one: nothing after it is lost.
     assert_eq!(
-        log.locate(&ids[trimmed - 1].id),
+        log.locate(&ids[trimmed - 1].id()),
         Located::After(bounds.first)
     );
     if trimmed >= 2 {
-        assert_eq!(resolve(&**log, &ids[trimmed - 2].id), None);
+        assert_eq!(resolve(&**log, &ids[trimmed - 2].id()), None);
     }
 }
 

@@ -1,10 +1,11 @@
 //! What is appended to a log and what is read back.
 
-use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
 
 use gush_sse::{EventId, EventType};
 
-use crate::{Offset, Position};
+use crate::{GENERATED_ID_BYTES, Offset, Position};
 
 /// A checked event that has no place yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,40 +24,63 @@ pub struct Draft {
     pub data: Box<str>,
 }
 
-/// An event with its place in a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Epoch and offset.
-    pub position: Position,
-    /// When it was appended, in milliseconds since 1970.
-    pub time_ms: u64,
-    /// What was published.
-    pub draft: Draft,
-}
-
-impl Event {
-    /// The id on the wire: the publisher's own, or the generated one.
+impl Draft {
+    /// The event it becomes at a place, in the form in which backends hand events out. `time_ms`
+    /// is when it was appended, in milliseconds since 1970.
     #[must_use]
-    pub fn id(&self) -> Cow<'_, str> {
-        match &self.draft.id {
-            Some(id) => Cow::Borrowed(id.as_str()),
-            None => Cow::Owned(self.position.to_string()),
+    pub fn as_record(&self, position: Position, time_ms: u64) -> RecordRef<'_> {
+        RecordRef {
+            position,
+            time_ms,
+            is_private: self.is_private,
+            topics: TopicsRef::Owned(&self.topics),
+            id: self.id.as_ref().map(EventId::as_str),
+            kind: self.kind.as_ref().map(EventType::as_str),
+            retry_ms: self.retry_ms,
+            data: &self.data,
         }
     }
+}
 
-    /// A borrowed view, the form in which backends hand events out.
+/// The id of an event on the wire: the publisher's own, or the generated one. Takes nothing from
+/// the heap: every event sent and every publish answered has one.
+#[derive(Clone, Copy)]
+pub struct WireId<'a>(Kind<'a>);
+
+#[derive(Clone, Copy)]
+enum Kind<'a> {
+    Own(&'a str),
+    Generated([u8; GENERATED_ID_BYTES]),
+}
+
+impl<'a> WireId<'a> {
+    /// `own` is the publisher's own id, if it gave one.
     #[must_use]
-    pub fn as_record(&self) -> RecordRef<'_> {
-        RecordRef {
-            position: self.position,
-            time_ms: self.time_ms,
-            is_private: self.draft.is_private,
-            topics: TopicsRef::Owned(&self.draft.topics),
-            id: self.draft.id.as_ref().map(EventId::as_str),
-            kind: self.draft.kind.as_ref().map(EventType::as_str),
-            retry_ms: self.draft.retry_ms,
-            data: &self.draft.data,
+    pub fn new(own: Option<&'a str>, position: Position) -> Self {
+        Self(own.map_or_else(|| Kind::Generated(position.id_bytes()), Kind::Own))
+    }
+}
+
+impl Deref for WireId<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match &self.0 {
+            Kind::Own(id) => id,
+            Kind::Generated(id) => std::str::from_utf8(id).expect("hex digits are ASCII"),
         }
+    }
+}
+
+impl fmt::Display for WireId<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self)
+    }
+}
+
+impl fmt::Debug for WireId<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, out)
     }
 }
 
@@ -81,7 +105,7 @@ pub struct RecordRef<'a> {
     pub data: &'a str,
 }
 
-impl RecordRef<'_> {
+impl<'a> RecordRef<'a> {
     /// The place in the log.
     #[must_use]
     pub const fn offset(&self) -> Offset {
@@ -90,11 +114,8 @@ impl RecordRef<'_> {
 
     /// The id on the wire: the publisher's own, or the generated one.
     #[must_use]
-    pub fn wire_id(&self) -> Cow<'_, str> {
-        match self.id {
-            Some(id) => Cow::Borrowed(id),
-            None => Cow::Owned(self.position.to_string()),
-        }
+    pub fn wire_id(&self) -> WireId<'a> {
+        WireId::new(self.id, self.position)
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::lock::lock;
-use crate::{AppendError, AppendErrorKind, Appended, BatchReply, Draft, Event, Position, Reply};
+use gush_sse::EventId;
+
+use crate::{AppendError, AppendErrorKind, Appended, BatchReply, Draft, Position, Reply};
 
 /// A draft that waits.
 pub(crate) struct Pending {
@@ -29,13 +31,10 @@ impl Answer {
     }
 
     /// The event is stored.
-    pub(crate) fn stored(mut self, event: &Event) {
+    pub(crate) fn stored(mut self, position: Position, own_id: Option<EventId>) {
         match self.0.take() {
-            Some(Kind::Alone(reply)) => reply(Ok(Appended {
-                position: event.position,
-                id: event.id().into(),
-            })),
-            Some(Kind::Part(gathering, index)) => gathering.set(index, Ok(event.position)),
+            Some(Kind::Alone(reply)) => reply(Ok(Appended { position, own_id })),
+            Some(Kind::Part(gathering, index)) => gathering.set(index, Ok(position)),
             None => {}
         }
     }

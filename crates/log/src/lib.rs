@@ -23,7 +23,7 @@
 //! let appended = receiver.recv()??;
 //!
 //! // A subscriber that has seen it goes on behind it.
-//! let Located::After(from) = log.locate(&appended.id) else { panic!("it was just stored") };
+//! let Located::After(from) = log.locate(&appended.id()) else { panic!("it was just stored") };
 //! let limit = ReadLimit { events_max: 100, bytes_max: 1 << 20 };
 //! let end = log.read(from, limit, &mut |_| Flow::Continue)?;
 //! assert_eq!(end.next, log.bounds().next);
@@ -78,7 +78,7 @@ mod sim;
 pub mod contract;
 
 pub use disk::{DiskConfig, DiskLog, OpenError, Sync};
-pub use event::{Draft, Event, RecordRef, TopicsRef};
+pub use event::{Draft, RecordRef, TopicsRef, WireId};
 pub use log::{
     AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Flow, Located, Log,
     ReadEnd, ReadError, ReadLimit, Reply, Tail,

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Draft, Epoch, Event, Offset, Position, RecordRef};
+use gush_sse::EventId;
+
+use crate::{Draft, Epoch, Offset, Position, RecordRef, WireId};
 
 /// Called once with the outcome of an append, from any thread. It must not block.
 pub type Reply = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
@@ -26,8 +28,16 @@ pub enum AtOnce {
 pub struct Appended {
     /// Its place.
     pub position: Position,
+    /// The publisher's own id, if it gave one.
+    pub own_id: Option<EventId>,
+}
+
+impl Appended {
     /// The id subscribers see.
-    pub id: Box<str>,
+    #[must_use]
+    pub fn id(&self) -> WireId<'_> {
+        WireId::new(self.own_id.as_ref().map(EventId::as_str), self.position)
+    }
 }
 
 /// The one reader that is told of events as they become visible.
@@ -37,7 +47,7 @@ pub struct Appended {
 /// must not call back into the log's `append`.
 pub trait Tail: Send + Sync {
     /// New events, oldest first; never empty.
-    fn committed(&self, events: &[Arc<Event>]);
+    fn committed(&self, events: &mut dyn Iterator<Item = RecordRef<'_>>);
 }
 
 /// What a log holds.

@@ -7,8 +7,8 @@ use crate::hash::hash_id;
 use crate::host::now_ms;
 use crate::lock::lock;
 use crate::{
-    AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Draft, Epoch, Event, Flow,
-    Located, Log, Offset, Position, ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail,
+    AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Draft, Epoch, Flow,
+    Located, Log, Offset, Position, ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail, WireId,
 };
 
 /// How much a [`MemoryLog`] keeps. At either bound the oldest events are dropped.
@@ -24,6 +24,9 @@ pub struct MemoryConfig {
 /// list. An estimate, on the safe side.
 const EVENT_OVERHEAD_BYTES: usize = 256;
 
+/// Places of dropped events that an appending thread keeps for new ones.
+const SPARE_MAX: usize = 1024;
+
 /// How many events a read takes over under one lock.
 const READ_CHUNK_EVENTS: usize = 256;
 
@@ -38,7 +41,71 @@ pub struct MemoryLog {
     /// offset order.
     order: Mutex<()>,
     state: Mutex<State>,
+    /// One for each append that was ever under way at the same time as others.
+    desks: Mutex<Vec<Desk>>,
     tail: OnceLock<Arc<dyn Tail>>,
+}
+
+/// An event with its place in the log.
+struct Event {
+    position: Position,
+    time_ms: u64,
+    draft: Draft,
+}
+
+impl Event {
+    fn as_record(&self) -> RecordRef<'_> {
+        self.draft.as_record(self.position, self.time_ms)
+    }
+
+    fn id(&self) -> WireId<'_> {
+        self.as_record().wire_id()
+    }
+}
+
+/// What one append works with, kept from one to the next: once the log is full, each event takes
+/// the place of one that it pushes out, and nothing is taken from the heap.
+#[derive(Default)]
+struct Desk {
+    /// Empty.
+    spare: Vec<Arc<Event>>,
+    /// New, oldest first.
+    added: Vec<Arc<Event>>,
+    /// Dropped by the log. Their texts are freed after its locks: other publishers need not wait
+    /// for it.
+    trimmed: Vec<Arc<Event>>,
+}
+
+impl Desk {
+    fn place(&mut self, event: Event) -> Arc<Event> {
+        if let Some(mut place) = self.spare.pop()
+            && let Some(free) = Arc::get_mut(&mut place)
+        {
+            *free = event;
+            return place;
+        }
+        Arc::new(event)
+    }
+
+    fn clear(&mut self) {
+        self.added.clear();
+        for mut place in self.trimmed.drain(..) {
+            // One that is being read is not ours alone.
+            if self.spare.len() < SPARE_MAX
+                && let Some(event) = Arc::get_mut(&mut place)
+            {
+                event.draft = Draft {
+                    topics: Box::default(),
+                    is_private: false,
+                    id: None,
+                    kind: None,
+                    retry_ms: None,
+                    data: Box::default(),
+                };
+                self.spare.push(place);
+            }
+        }
+    }
 }
 
 struct State {
@@ -69,61 +136,77 @@ impl MemoryLog {
             epoch: Epoch::begin(now_ms()),
             order: Mutex::new(()),
             state: Mutex::new(state),
+            desks: Mutex::default(),
             tail: OnceLock::new(),
         }
     }
 
     fn try_append(&self, draft: Draft) -> Result<Appended, AppendError> {
-        let cost = self.checked_cost(&draft)?;
-        let in_order = lock(&self.order);
-        let mut trimmed = Vec::new();
-        let event = {
-            let mut state = lock(&self.state);
-            if state.is_closed {
-                return Err(closed());
-            }
-            let event = self.place(draft, state.next, now_ms());
-            state.push(Arc::clone(&event), cost, self.config, &mut trimmed);
-            event
-        };
-        if let Some(tail) = self.tail.get() {
-            tail.committed(std::slice::from_ref(&event));
-        }
-        drop(in_order);
-        Ok(Appended {
-            position: event.position,
-            id: event.id().into(),
+        let own_id = draft.id.clone();
+        self.at_a_desk(|desk| {
+            let _in_order = lock(&self.order);
+            let position = {
+                let mut state = lock(&self.state);
+                self.take_in(draft, now_ms(), &mut state, desk)?
+            };
+            self.tell(desk);
+            Ok(Appended { position, own_id })
         })
     }
 
     fn try_append_all(&self, drafts: Vec<Draft>) -> Vec<Result<Position, AppendError>> {
         let mut outcomes = Vec::with_capacity(drafts.len());
-        let mut events = Vec::with_capacity(drafts.len());
-        // Freed after the locks: other publishers need not wait for it.
-        let mut trimmed = Vec::new();
-        let in_order = lock(&self.order);
-        {
-            let mut state = lock(&self.state);
-            let time_ms = now_ms();
-            for draft in drafts {
-                if state.is_closed {
-                    outcomes.push(Err(closed()));
-                    continue;
+        self.at_a_desk(|desk| {
+            let _in_order = lock(&self.order);
+            {
+                let mut state = lock(&self.state);
+                let time_ms = now_ms();
+                for draft in drafts {
+                    outcomes.push(self.take_in(draft, time_ms, &mut state, desk));
                 }
-                outcomes.push(self.checked_cost(&draft).map(|cost| {
-                    let event = self.place(draft, state.next, time_ms);
-                    state.push(Arc::clone(&event), cost, self.config, &mut trimmed);
-                    let position = event.position;
-                    events.push(event);
-                    position
-                }));
             }
-        }
-        if let Some(tail) = self.tail.get().filter(|_| !events.is_empty()) {
-            tail.committed(&events);
-        }
-        drop(in_order);
+            self.tell(desk);
+        });
         outcomes
+    }
+
+    fn at_a_desk<T>(&self, work: impl FnOnce(&mut Desk) -> T) -> T {
+        let mut desk = lock(&self.desks).pop().unwrap_or_default();
+        let done = work(&mut desk);
+        desk.clear();
+        lock(&self.desks).push(desk);
+        done
+    }
+
+    fn take_in(
+        &self,
+        draft: Draft,
+        time_ms: u64,
+        state: &mut State,
+        desk: &mut Desk,
+    ) -> Result<Position, AppendError> {
+        if state.is_closed {
+            return Err(closed());
+        }
+        let cost = self.checked_cost(&draft)?;
+        let position = Position {
+            epoch: self.epoch,
+            offset: state.next,
+        };
+        let event = desk.place(Event {
+            position,
+            time_ms,
+            draft,
+        });
+        state.push(Arc::clone(&event), cost, self.config, &mut desk.trimmed);
+        desk.added.push(event);
+        Ok(position)
+    }
+
+    fn tell(&self, desk: &Desk) {
+        if let Some(tail) = self.tail.get().filter(|_| !desk.added.is_empty()) {
+            tail.committed(&mut desk.added.iter().map(|event| event.as_record()));
+        }
     }
 
     fn checked_cost(&self, draft: &Draft) -> Result<usize, AppendError> {
@@ -135,15 +218,6 @@ impl MemoryLog {
         Err(AppendError {
             kind: AppendErrorKind::TooLarge,
             detail: format!("{cost} bytes, the memory log takes {bytes_max}"),
-        })
-    }
-
-    fn place(&self, draft: Draft, offset: Offset, time_ms: u64) -> Arc<Event> {
-        let epoch = self.epoch;
-        Arc::new(Event {
-            position: Position { epoch, offset },
-            time_ms,
-            draft,
         })
     }
 }
@@ -234,7 +308,7 @@ impl Log for MemoryLog {
             epoch: self.epoch,
             first: state.first(),
             next: state.next,
-            last_id: state.events.back().map(|event| event.id().into()),
+            last_id: state.events.back().map(|event| (*event.id()).into()),
         }
     }
 

@@ -14,7 +14,7 @@ use gush_hub::matcher_table::MatcherTable;
 use gush_hub::request::parse_subscribe;
 use gush_hub::topic::Matcher;
 use gush_hub::window::Window;
-use gush_log::{Draft, Epoch, Event, Log, MemoryConfig, MemoryLog, Offset, Position};
+use gush_log::{Draft, Epoch, Log, MemoryConfig, MemoryLog, Offset, Position};
 
 use super::Scenario;
 
@@ -39,14 +39,10 @@ pub(super) const ENCODE_FRAME: Scenario = Scenario {
             epoch: Epoch::begin(1_700_000_000_000),
             offset: Offset::FIRST,
         };
-        let event = Event {
-            position,
-            time_ms: 0,
-            draft: draft(),
-        };
+        let draft = draft();
         let mut pool = FramePool::new(1 << 20);
         Box::new(move || {
-            black_box(pool.encode(&event.as_record()));
+            black_box(pool.encode(&draft.as_record(position, 0)));
         })
     },
 };

@@ -1,8 +1,8 @@
 //! What every backend must do with many appends in one call, and with one that need not wait.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, PoisonError};
 use std::thread;
 
 use super::{Backend, Outcome, PATIENCE, Witness, append, draft, draft_with_id, read_all, resolve};
@@ -94,14 +94,7 @@ fn the_tail_is_told_of_batches_first(log: &Arc<dyn Log>) {
         let is_told = receiver.recv_timeout(PATIENCE).expect("an answer");
         assert!(is_told, "the reply came before the tail was told");
     }
-    let seen = witness
-        .events
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let seen: Vec<u64> = seen
-        .iter()
-        .map(|event| event.position.offset.as_u64())
-        .collect();
+    let seen = witness.offsets();
     let first = seen[0];
     assert_eq!(seen, (first..first + 1000).collect::<Vec<u64>>());
 }
@@ -169,7 +162,7 @@ fn at_once_is_an_append_or_nothing(log: &dyn Log) {
         }
     };
     let appended = outcome.expect("stored");
-    assert_eq!((appended.position.offset, &*appended.id), (next, "own"));
+    assert_eq!((appended.position.offset, &*appended.id()), (next, "own"));
     assert_eq!(read_all(log, next).0, [(next.as_u64(), "x".to_owned())]);
     log.close().expect("the last sync works");
     let AtOnce::Done(Err(refused)) = log.append_at_once(draft("x")) else {

@@ -157,7 +157,7 @@ fn a_clean_reopen_goes_on_in_the_same_epoch_and_segment() {
     let third = append(&log, draft("3")).expect("stored");
     assert_eq!(third.position.offset, generated.position.offset.plus(2));
     assert_eq!(
-        resolve(&log, &generated.id),
+        resolve(&log, &generated.id()),
         Some(generated.position.offset.plus(1))
     );
     assert_eq!(resolve(&log, "own"), Some(third.position.offset));

@@ -85,7 +85,7 @@ impl Rig {
         let end = self
             .log
             .read(bounds.first, limit, &mut |record| {
-                held.push((record.wire_id().into_owned(), record.data.to_owned()));
+                held.push((record.wire_id().to_string(), record.data.to_owned()));
                 Flow::Continue
             })
             .expect("readable");
@@ -145,7 +145,7 @@ impl Ledger {
         for (outcome, draft) in rig.commit(drafts.clone()).into_iter().zip(drafts) {
             if let Ok(appended) = outcome {
                 self.acknowledged
-                    .push((appended.id.to_string(), draft.data.to_string()));
+                    .push((appended.id().to_string(), draft.data.to_string()));
             }
         }
     }
@@ -315,7 +315,7 @@ fn fail_and_recover(seed: u64, sync: Sync) {
         });
         ledger
             .acknowledged
-            .push((appended.id.to_string(), "again".into()));
+            .push((appended.id().to_string(), "again".into()));
         assert_eq!(rig.log.writable(), Ok(()));
         if sync == Sync::Batch {
             let (held, lost) = rig.contents();
@@ -510,7 +510,7 @@ fn after_a_failed_sync_a_new_segment_and_epoch_begin() {
     assert_eq!(third.position.offset, Offset::from_u64(2));
     assert_ne!(third.position.epoch, first.position.epoch);
     assert_eq!(
-        rig.log.locate(&first.id),
+        rig.log.locate(&first.id()),
         Located::After(Offset::from_u64(2))
     );
     let never = crate::Position {
@@ -565,9 +565,9 @@ fn an_unclean_reopen_starts_an_epoch_and_old_ids_still_resolve() {
         rig.recovery
     );
     assert_ne!(rig.log.bounds().epoch, first.position.epoch);
-    assert_eq!(rig.log.bounds().last_id.as_deref(), Some(&*first.id));
+    assert_eq!(rig.log.bounds().last_id.as_deref(), Some(&*first.id()));
     assert_eq!(
-        rig.log.locate(&first.id),
+        rig.log.locate(&first.id()),
         Located::After(Offset::from_u64(2))
     );
     let second = rig.append(draft("2")).expect("stored");
@@ -843,7 +843,7 @@ fn retention_by_age_trims_idle_logs_too_and_offsets_go_on() {
     assert_eq!(bounds.last_id, None);
     let newest = newest.expect("appended");
     assert_eq!(
-        rig.log.locate(&newest.id),
+        rig.log.locate(&newest.id()),
         Located::After(bounds.next),
         "nothing after it is lost"
     );
