@@ -1,6 +1,9 @@
 //! Room for descriptors: the soft limit raised, and for threads a descriptor table of their own
 //! where one table is not enough.
 
+use std::fs::File;
+use std::os::fd::RawFd;
+
 use rustix::io;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, UnshareFlags, sched_setaffinity, unshare_unsafe};
@@ -9,7 +12,12 @@ use rustix::thread::{CpuSet, UnshareFlags, sched_setaffinity, unshare_unsafe};
 /// descriptors or more; the rest is for what a process has open anyway.
 pub const STREAMS_PER_TABLE: u64 = 19_000;
 
-/// Raises the soft limit of open descriptors to the hard one. Gives back what holds then.
+/// Most places the table is made large for at once; 8 bytes of kernel memory each.
+const TABLE_PLACES_MAX: u64 = 1 << 18;
+
+/// Raises the soft limit of open descriptors to the hard one, and makes the table that large: one
+/// that threads share grows by waiting for all cores, tens of milliseconds each time, which would
+/// be measured as the server's. Gives back the limit that holds then.
 pub fn raise_limit() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -20,7 +28,11 @@ pub fn raise_limit() -> u64 {
         }
     }
     // Absent means unlimited.
-    limit.current.unwrap_or(u64::MAX)
+    let places = limit.current.unwrap_or(u64::MAX);
+    let last = RawFd::try_from(places.min(TABLE_PLACES_MAX).saturating_sub(1)).unwrap_or(0);
+    // Without it the table grows as it fills.
+    let _ = File::open("/dev/null").map(|some| io::fcntl_dupfd_cloexec(&some, last));
+    places
 }
 
 /// Whether `streams` need more than one table on this system, given the limit.

@@ -1,5 +1,9 @@
 //! What the machine gives: cores and descriptors.
 
+use std::fs::File;
+use std::os::fd::RawFd;
+
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{DescriptorTables, Settings};
@@ -32,6 +36,28 @@ pub fn raise_descriptors() -> usize {
     now.map_or(usize::MAX, |descriptors| {
         usize::try_from(descriptors).unwrap_or(usize::MAX)
     })
+}
+
+/// Most places that the descriptor table is given at the start; 8 bytes of kernel memory each.
+const TABLE_PLACES_MAX: usize = 1 << 18;
+
+/// Makes the descriptor table as large as it may get, before threads share it.
+///
+/// The kernel doubles a full table, and if threads share it the one that needed a descriptor waits
+/// 10 to 30 ms for all cores to have seen the new one (`synchronize_rcu` in `expand_fdtable`): a
+/// hub that fills up would answer nobody meanwhile, eight times over.
+pub fn widen_table(plan: &Plan) {
+    let places = plan.lobby_max.saturating_add(DESCRIPTORS_RESERVED);
+    let places = places.min(TABLE_PLACES_MAX.max(plan.connections_max));
+    let last = RawFd::try_from(places.saturating_sub(1)).unwrap_or(RawFd::MAX);
+    let widened = File::open("/dev/null").and_then(|some| {
+        // Gone again at once; the table stays as it is.
+        fcntl_dupfd_cloexec(&some, last)?;
+        Ok(())
+    });
+    if let Err(error) = widened {
+        tracing::debug!(%error, places, "the descriptor table grows as it fills");
+    }
 }
 
 /// How connections are spread over shards and descriptor tables.

@@ -77,8 +77,9 @@ pub fn serve(
     warn_about(&settings);
     let descriptors = limits::raise_descriptors();
     let policy = Policy::new(settings)?;
-    let runtime = runtime()?;
     let plan = Plan::new(&policy.settings, limits::cores(), descriptors);
+    limits::widen_table(&plan);
+    let runtime = runtime()?;
     let budget = Budget::new(&policy.settings, plan.connections_max);
     tracing::info!("{budget}");
     if policy.settings.max_connections > 0 {
