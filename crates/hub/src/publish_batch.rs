@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gush_log::{AppendError, Draft, Position};
 use gush_sse::EventId;
+use http::HeaderMap;
 use http::request::Parts;
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::sync::{oneshot, watch};
@@ -29,6 +30,10 @@ use crate::publish::{self, admit_head, check_draft};
 use crate::publish_line::line_draft;
 use crate::token::Claims;
 use crate::transport::Stage;
+
+#[cfg(test)]
+#[path = "publish_batch/tests.rs"]
+mod tests;
 
 /// Events that may be under way between request and log before no more of the request is read.
 /// Ours: two of the largest batches that the disk log syncs at once.
@@ -53,10 +58,12 @@ pub(crate) async fn begin(
     head: &Parts,
     body: Incoming,
 ) -> Result<BatchBody, Rejection> {
-    let policy = hub.policy.load_full();
-    let query = head.uri.query().unwrap_or("");
-    let claims = match admit_head(hub, &policy, &head.headers, query).await {
-        Ok(claims) => claims,
+    let publisher = Arc::new(Publisher {
+        headers: head.headers.clone(),
+        query: head.uri.query().unwrap_or("").to_owned(),
+    });
+    let admitted = match publisher.admit(hub).await {
+        Ok(admitted) => admitted,
         Err(rejection) => {
             publish::discard_unless_expected(head, body);
             return Err(rejection);
@@ -65,9 +72,10 @@ pub(crate) async fn begin(
     let stopped = head.extensions.get::<watch::Receiver<bool>>().cloned();
     Ok(BatchBody {
         hub: Arc::clone(hub),
-        claims,
-        line_bytes_max: policy.settings.max_body,
-        line_patience: policy.settings.body_timeout,
+        publisher,
+        admitted,
+        admission: None,
+        line_number: 1,
         stage: head.extensions.get().cloned(),
         body: Some(body),
         begun: Vec::new(),
@@ -89,12 +97,46 @@ pub(crate) async fn begin(
     })
 }
 
-/// The answer to a batch, and the batch itself.
-pub struct BatchBody {
-    hub: Arc<Hub>,
+/// Who publishes: what the token is found in, each time anew.
+struct Publisher {
+    headers: HeaderMap,
+    query: String,
+}
+
+/// What holds for the lines of the second in which it was decided. A batch may last for hours, and
+/// its token may expire or its key be taken away meanwhile.
+struct Admitted {
+    at_unix: u64,
     claims: Arc<Claims>,
     line_bytes_max: usize,
     line_patience: Duration,
+}
+
+type Admission = Pin<Box<dyn Future<Output = Result<Admitted, Rejection>> + Send>>;
+
+impl Publisher {
+    async fn admit(&self, hub: &Hub) -> Result<Admitted, Rejection> {
+        let at_unix = hub.now_unix();
+        let policy = hub.policy.load_full();
+        let claims = admit_head(hub, &policy, &self.headers, &self.query).await?;
+        Ok(Admitted {
+            at_unix,
+            claims,
+            line_bytes_max: policy.settings.max_body,
+            line_patience: policy.settings.body_timeout,
+        })
+    }
+}
+
+/// The answer to a batch, and the batch itself.
+pub struct BatchBody {
+    hub: Arc<Hub>,
+    publisher: Arc<Publisher>,
+    admitted: Admitted,
+    /// Under way while another second has begun.
+    admission: Option<Admission>,
+    /// Of the line that is read, counted from 1, blank ones too.
+    line_number: u64,
     /// Of an HTTP/1.1 connection.
     stage: Option<Arc<Stage>>,
     /// `None` once no more is read.
@@ -102,15 +144,15 @@ pub struct BatchBody {
     /// A line that has not come to its end.
     begun: Vec<u8>,
     /// Read, not yet given to the log.
-    lines: Vec<Line>,
+    lines: Vec<Numbered>,
     drafts: Vec<Draft>,
     /// Given to the log, in order.
     appends: VecDeque<Append>,
     /// Lines and their bytes in `lines` and `appends`.
     events: usize,
     bytes: usize,
-    /// Why the request ends before its end.
-    last_words: Option<Rejection>,
+    /// Why the request ends before its end, and at which line.
+    last_words: Option<(Rejection, u64)>,
     /// When what is waited for has to be there. The timer may come earlier.
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
@@ -124,9 +166,15 @@ enum Line {
     Refused(Box<Rejection>),
 }
 
+/// A line and its number in the request.
+struct Numbered {
+    number: u64,
+    line: Line,
+}
+
 /// Lines whose events the log has.
 struct Append {
-    lines: Vec<Line>,
+    lines: Vec<Numbered>,
     outcomes: oneshot::Receiver<Vec<Result<Position, AppendError>>>,
     bytes: usize,
     started_at: Instant,
@@ -145,10 +193,10 @@ impl BatchBody {
                 if !self.appends.is_empty() {
                     return Poll::Pending;
                 }
-                let Some(rejection) = self.last_words.take() else {
+                let Some((rejection, number)) = self.last_words.take() else {
                     return Poll::Ready(None);
                 };
-                write_refusal(&rejection, &mut out);
+                write_refusal(&rejection, number, &mut out);
                 self.hub.metrics.rejected_with(rejection.status);
                 return Poll::Ready(Some(Frame::data(out.into())));
             }
@@ -156,8 +204,15 @@ impl BatchBody {
                 self.end(publish::log_gone());
                 continue;
             }
+            let admitted = match self.poll_admission(context) {
+                Poll::Ready(Err(rejection)) => {
+                    self.end(rejection);
+                    continue;
+                }
+                admitted => admitted.is_ready(),
+            };
             let is_full = self.events >= UNDER_WAY_EVENTS_MAX || self.bytes >= UNDER_WAY_BYTES_MAX;
-            if (is_full || self.poll_read(context).is_pending())
+            if (!admitted || is_full || self.poll_read(context).is_pending())
                 && self.poll_end(context).is_pending()
             {
                 return Poll::Pending;
@@ -181,7 +236,7 @@ impl BatchBody {
             let mut outcomes = outcomes.unwrap_or_default().into_iter();
             let mut stored = 0;
             out.reserve(append.lines.len() * 64);
-            for line in append.lines {
+            for Numbered { number, line } in append.lines {
                 let rejection = match line {
                     Line::Refused(rejection) => *rejection,
                     Line::Event(own) => match outcomes.next() {
@@ -195,11 +250,26 @@ impl BatchBody {
                     },
                 };
                 self.hub.metrics.rejected_with(rejection.status);
-                write_refusal(&rejection, out);
+                write_refusal(&rejection, number, out);
             }
             let took = append.started_at.elapsed();
             self.hub.metrics.published_in(stored, took);
         }
+    }
+
+    /// Whether the next lines may be read: asked again once a second.
+    fn poll_admission(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        if self.admission.is_none() && self.admitted.at_unix == self.hub.now_unix() {
+            return Poll::Ready(Ok(()));
+        }
+        let admission = self.admission.get_or_insert_with(|| {
+            let (publisher, hub) = (Arc::clone(&self.publisher), Arc::clone(&self.hub));
+            Box::pin(async move { publisher.admit(&hub).await })
+        });
+        let admitted = std::task::ready!(admission.as_mut().poll(context));
+        self.admission = None;
+        self.admitted = admitted?;
+        Poll::Ready(Ok(()))
     }
 
     /// Takes the next part of the request.
@@ -255,9 +325,6 @@ impl BatchBody {
 
     /// Splits what came into lines.
     fn take(&mut self, data: &[u8]) {
-        if let Err(error) = self.claims.check_times(self.hub.now_unix()) {
-            return self.end(Rejection::unauthorized(error.to_string()));
-        }
         let had_begun = !self.begun.is_empty();
         let mut rest = data;
         while let Some(at) = memchr::memchr(b'\n', rest) {
@@ -275,7 +342,7 @@ impl BatchBody {
             }
         }
         self.begun.extend_from_slice(rest);
-        if self.begun.len() > self.line_bytes_max {
+        if self.begun.len() > self.admitted.line_bytes_max {
             return self.end_at_long_line();
         }
         self.launch();
@@ -284,7 +351,7 @@ impl BatchBody {
             let patience = if self.begun.is_empty() {
                 IDLE_MAX
             } else {
-                self.line_patience
+                self.admitted.line_patience
             };
             self.deadline = Instant::now() + patience;
             if self.timer.deadline() > self.deadline {
@@ -294,27 +361,30 @@ impl BatchBody {
     }
 
     fn take_line(&mut self, line: &[u8]) {
-        if line.len() > self.line_bytes_max {
+        if line.len() > self.admitted.line_bytes_max {
             return self.end_at_long_line();
         }
+        let number = self.line_number;
+        self.line_number += 1;
         let line = line.trim_ascii();
         if line.is_empty() {
             return;
         }
         let checked = line_draft(line).and_then(|draft| {
-            check_draft(&self.hub, &self.claims, &draft)?;
+            check_draft(&self.hub, &self.admitted.claims, &draft)?;
             Ok(draft)
         });
         self.events += 1;
         self.bytes += line.len();
-        self.lines.push(match checked {
+        let line = match checked {
             Ok(draft) => {
                 let own = draft.id.clone();
                 self.drafts.push(draft);
                 Line::Event(own)
             }
             Err(rejection) => Line::Refused(Box::new(rejection)),
-        });
+        };
+        self.lines.push(Numbered { number, line });
         if self.lines.len() >= APPEND_EVENTS_MAX {
             self.launch();
         }
@@ -337,7 +407,7 @@ impl BatchBody {
     }
 
     fn end_at_long_line(&mut self) {
-        let most = self.line_bytes_max;
+        let most = self.admitted.line_bytes_max;
         self.end(Rejection::bad_request(format!(
             "the line is larger than {most} bytes"
         )));
@@ -347,7 +417,7 @@ impl BatchBody {
     fn end(&mut self, rejection: Rejection) {
         self.begun = Vec::new();
         self.launch();
-        self.last_words = Some(rejection);
+        self.last_words = Some((rejection, self.line_number));
         if let Some(body) = self.body.take() {
             publish::discard(body);
         }
@@ -375,11 +445,12 @@ fn write_id(position: Position, own: Option<&EventId>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"}\n");
 }
 
-fn write_refusal(rejection: &Rejection, out: &mut Vec<u8>) {
+fn write_refusal(rejection: &Rejection, number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"error\":");
     write_json(&rejection.text, out);
     let status = rejection.status.as_u16();
-    writeln!(out, ",\"status\":{status}}}").expect("memory takes what is written");
+    writeln!(out, ",\"status\":{status},\"line\":{number}}}")
+        .expect("memory takes what is written");
 }
 
 fn write_json(text: &str, out: &mut Vec<u8>) {
