@@ -147,7 +147,7 @@ impl Batch {
                 self.next = job.entry.offset();
                 break;
             }
-            if !matches(job, &subscriber.memberships) {
+            if !subscriber.memberships.have_any_of(&job.matched) {
                 continue;
             }
             if job.entry.is_private {
@@ -222,14 +222,4 @@ impl Batch {
             }
         }
     }
-}
-
-/// Whether an event satisfies one of a subscriber's matchers, by what the matching already found
-/// (in ascending order).
-fn matches(job: &Job, memberships: &Memberships) -> bool {
-    let found = |id: MatcherId| job.matched.binary_search(&id).is_ok();
-    let memberships = memberships.as_slice();
-    memberships
-        .iter()
-        .any(|membership| found(membership.matcher))
 }

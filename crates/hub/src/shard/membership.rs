@@ -54,6 +54,22 @@ impl Selections {
     }
 }
 
+impl Memberships {
+    /// Whether one of them is among the matchers, which ascend as these do. The fewer are looked
+    /// for among the more: a stream may hold a thousand, an event mostly satisfies one.
+    pub(super) fn have_any_of(&self, matchers: &[MatcherId]) -> bool {
+        let mine = self.as_slice();
+        if mine.len() <= matchers.len() {
+            let is_asked = |membership: &Membership| matchers.binary_search(&membership.matcher);
+            return mine.iter().any(|membership| is_asked(membership).is_ok());
+        }
+        matchers.iter().any(|matcher| {
+            mine.binary_search_by_key(matcher, |membership| membership.matcher)
+                .is_ok()
+        })
+    }
+}
+
 impl Shard {
     /// Gives a new subscriber its place. It starts behind, at its cursor, and catches up from
     /// there: nothing can fall between its admission and now.
@@ -138,16 +154,19 @@ impl Shard {
             let id = self.matchers.intern(matcher);
             return Memberships::One(self.join_list(id, index));
         }
-        let mut ids: Vec<MatcherId> = Vec::with_capacity(selection.matchers.len());
-        for matcher in &selection.matchers {
-            let id = self.matchers.intern(matcher);
-            if ids.contains(&id) {
+        let matchers = selection.matchers.iter();
+        let mut ids: Vec<MatcherId> = matchers
+            .map(|matcher| self.matchers.intern(matcher))
+            .collect();
+        ids.sort_unstable();
+        ids.dedup_by(|later, earlier| {
+            let is_twice = later == earlier;
+            if is_twice {
                 // The same matcher twice on one stream counts once.
-                self.matchers.release(id);
-            } else {
-                ids.push(id);
+                self.matchers.release(*later);
             }
-        }
+            is_twice
+        });
         let joined = ids.iter().map(|id| self.join_list(*id, index));
         Memberships::Many(joined.collect())
     }
@@ -181,10 +200,11 @@ impl Shard {
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return;
         };
-        for membership in subscriber.memberships.as_mut_slice() {
-            if membership.matcher == to.matcher {
-                membership.position = to.position;
-            }
+        let memberships = subscriber.memberships.as_mut_slice();
+        let at = memberships.binary_search_by_key(&to.matcher, |membership| membership.matcher);
+        debug_assert!(at.is_ok(), "it was in the list");
+        if let Ok(at) = at {
+            memberships[at].position = to.position;
         }
     }
 
@@ -232,5 +252,40 @@ impl Shard {
     /// Ends a stream for a socket's error.
     pub(super) fn fail(&mut self, index: u32, error: &std::io::Error) {
         self.close(index, reason_of(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn finds_what_both_have(mine in bits(), asked in bits()) {
+            let memberships: Box<[_]> = ids(mine)
+                .map(|matcher| Membership { matcher, position: 7 })
+                .collect();
+            let asked_ids: Vec<_> = ids(asked).collect();
+            let memberships = Memberships::Many(memberships);
+            prop_assert_eq!(memberships.have_any_of(&asked_ids), mine & asked != 0);
+        }
+    }
+
+    /// Sets of all sizes, empty ones too.
+    fn bits() -> impl Strategy<Value = u32> {
+        (any::<u32>(), any::<u32>(), 0..4).prop_map(|(bits, mask, kind)| match kind {
+            0 => 0,
+            1 => 1 << (bits & 31),
+            2 => bits & mask,
+            _ => bits,
+        })
+    }
+
+    fn ids(bits: u32) -> impl Iterator<Item = MatcherId> {
+        (0..32)
+            .filter(move |bit| bits >> bit & 1 == 1)
+            .map(MatcherId)
     }
 }

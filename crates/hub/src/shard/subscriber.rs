@@ -40,6 +40,7 @@ pub(super) struct Membership {
 #[derive(Debug)]
 pub(super) enum Memberships {
     One(Membership),
+    /// Ascending by matcher.
     Many(Box<[Membership]>),
 }
 
