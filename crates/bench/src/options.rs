@@ -77,6 +77,8 @@ pub struct BenchOptions {
     /// Time without any progress after which streams that have not answered, or events that have
     /// not come, are given up.
     pub patience: Duration,
+    /// How threads that read wait while events are published.
+    pub wait: Wait,
     /// Core the generator is pinned to.
     pub pin_generator: Option<usize>,
 
@@ -105,6 +107,16 @@ pub struct BenchOptions {
     pub pin_server: Option<usize>,
     /// How often it is measured: the servers take turns (`floor`), replays follow each other.
     pub rounds: u32,
+}
+
+/// How a thread that reads waits for more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// In the kernel; whoever sends first pays for waking it.
+    #[default]
+    Sleep,
+    /// Awake, so that no server pays for that. For a generator with a core of its own.
+    Spin,
 }
 
 /// Where a Mercure hub is by default.
@@ -138,6 +150,7 @@ impl Default for BenchOptions {
             publishers: 1,
             share: 5.0,
             threads: None,
+            wait: Wait::Sleep,
             patience: DEFAULT_PATIENCE,
             pin_generator: None,
             batch: 0,

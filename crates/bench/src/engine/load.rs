@@ -119,6 +119,7 @@ impl Fleet {
                 .map_err(|error| BenchError::io("connect to publish", error))?;
             publishers.push(publisher);
         }
+        self.shared.is_driven.store(true, Ordering::Release);
         let total = Mutex::new(Driven::default());
         let running = AtomicUsize::new(publishers.len());
         let before = self.counts().delivered;
@@ -141,6 +142,7 @@ impl Fleet {
             };
             self.wait_delivered(&running, before, load.patience, (progress, &expected))
         });
+        self.shared.is_driven.store(false, Ordering::Release);
         self.shared.arrivals.unsubscribe_all();
         let mut driven = total.into_inner().unwrap_or_else(PoisonError::into_inner);
         driven.given_up = given_up;

@@ -98,6 +98,7 @@ impl Fleet {
         let setup = worker::Setup {
             has_own_table: has_own_tables,
             core: options.pin_generator,
+            wait: options.wait,
         };
         for index in 0..count {
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);

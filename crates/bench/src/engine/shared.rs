@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) threads: u64,
     pub(crate) arrivals: Arrivals,
     pub(crate) is_closing: AtomicBool,
+    /// Whether events are being published.
+    pub(crate) is_driven: AtomicBool,
     pace: Mutex<Pace>,
     /// Rises whenever the pace changes.
     pace_version: AtomicU64,
@@ -43,6 +45,7 @@ impl Shared {
             threads: threads as u64,
             arrivals: Arrivals::default(),
             is_closing: AtomicBool::new(false),
+            is_driven: AtomicBool::new(false),
             pace: Mutex::default(),
             pace_version: AtomicU64::new(0),
             stats: (0..threads).map(|_| Mutex::default()).collect(),

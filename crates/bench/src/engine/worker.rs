@@ -20,6 +20,7 @@ use super::{NO_TOPIC, Role};
 use crate::clock::now_ns;
 use crate::descriptors;
 use crate::error::BenchError;
+use crate::options::Wait;
 use crate::stamp::Stamp;
 
 /// Events taken from the kernel at once.
@@ -34,6 +35,7 @@ pub(super) const LOOK_NS: u64 = 50_000_000;
 pub(crate) struct Setup {
     pub(crate) has_own_table: bool,
     pub(crate) core: Option<usize>,
+    pub(crate) wait: Wait,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,7 @@ pub(super) struct Worker {
     pub(super) pace_version: u64,
     /// Streams that wait for their head.
     pub(super) pending: u64,
+    wait: Wait,
 }
 
 /// Runs until the fleet closes. Says through `ready` whether it could be set up.
@@ -111,6 +114,7 @@ impl Worker {
             pace: Pace::default(),
             pace_version: 0,
             pending: 0,
+            wait: setup.wait,
         })
     }
 
@@ -120,13 +124,24 @@ impl Worker {
         let mut events = Vec::with_capacity(BATCH);
         while !shared.is_closing.load(Ordering::Acquire) {
             let wait_ns = self.open_some();
+            let stays_awake = self.wait == Wait::Spin && shared.is_driven.load(Ordering::Acquire);
             let timeout = Timespec {
                 tv_sec: 0,
-                tv_nsec: i64::try_from(wait_ns).unwrap_or(0),
+                tv_nsec: if stays_awake {
+                    0
+                } else {
+                    i64::try_from(wait_ns).unwrap_or(0)
+                },
             };
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
-                Ok(0) | Err(_) => continue,
+                Ok(0) | Err(_) => {
+                    if stays_awake {
+                        // A publisher may have been given the same core.
+                        rustix::thread::sched_yield();
+                    }
+                    continue;
+                }
                 Ok(_) => {}
             }
             let mut stats = shared.stats_of(self.index);

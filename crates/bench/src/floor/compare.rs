@@ -8,7 +8,7 @@ use crate::engine::load::Load;
 use crate::error::BenchError;
 use crate::modes::common::{Measured, micros_per, per_second, server_of, topic_name};
 use crate::modes::fanout;
-use crate::options::{BenchOptions, Reference};
+use crate::options::{BenchOptions, Reference, Wait};
 use crate::procfs::Processes;
 use crate::progress::Progress;
 use crate::report::{Report, Series, Shape, Unit};
@@ -241,6 +241,7 @@ fn report(options: &BenchOptions, contenders: &[Contender], faults: &Faults) -> 
     report.parameter("duration_s", duration.as_secs_f64());
     let pace = options.rate.unwrap_or(DEFAULT_PACE);
     report.parameter("pace_per_second", pace);
+    report.parameter("spin", options.wait == Wait::Spin);
     for (at, scenario) in SCENARIOS.iter().enumerate() {
         for contender in contenders {
             let of = |pick: fn(&Figures) -> f64| {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gush_bench::BenchOptions;
 use gush_bench::modes::{connect, fanout, idle, slow, topics};
+use gush_bench::options::Wait;
 
 use crate::mock::Faults;
 use crate::{PATIENCE, fails, has, refuses, run};
@@ -22,9 +23,10 @@ fn options() -> BenchOptions {
 
 #[test]
 fn a_fan_out_of_a_correct_hub_passes() {
-    for publishers in [1, 4] {
+    for (publishers, wait) in [(1, Wait::Sleep), (4, Wait::Sleep), (2, Wait::Spin)] {
         let options = BenchOptions {
             publishers,
+            wait,
             ..options()
         };
         let report = run(fanout::run, Faults::default(), options);

@@ -9,13 +9,14 @@ use gush_bench::options::DEFAULT_URL;
 use super::options::KEY_VARIABLE;
 
 /// Arguments of every mode, by id.
-pub(super) const COMMON: [&str; 11] = [
+pub(super) const COMMON: [&str; 12] = [
     "url",
     "subscribe",
     "header",
     "subscriber-token",
     "pid",
     "threads",
+    "spin",
     "pin-generator",
     "patience",
     "json",
@@ -213,6 +214,10 @@ fn generator() -> Vec<Arg> {
     let patience = "Time without any progress after which what has not come is lost [default: 10]";
     let arguments = vec![
         option("threads", "N", threads).value_parser(value_parser!(u16).range(1..=1024)),
+        flag(
+            "spin",
+            "Keep the threads that read awake while events are published; needs a core of its own",
+        ),
         option("pin-generator", "CPU", "Pin the generator to this core")
             .value_parser(value_parser!(u16)),
         option("patience", "SECONDS", patience).value_parser(positive),

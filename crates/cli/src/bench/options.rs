@@ -49,6 +49,7 @@ pub(super) fn read(mode: &Mode, matches: &ArgMatches) -> Result<BenchOptions, Fa
         connect_rate: given.one("connect-rate"),
         publishers: given.one("publishers").unwrap_or(defaults.publishers),
         share: given.one("share").unwrap_or(defaults.share),
+        is_spinning: is_set("spin"),
         threads: given.one::<u16>("threads").map(usize::from),
         patience: seconds("patience").unwrap_or(defaults.patience),
         pin_generator: given.one::<u16>("pin-generator").map(usize::from),
@@ -167,7 +168,7 @@ mod tests {
             "fanout --subscribe http://a/{topic} --publish http://b --publish-body raw \
              --header A:1 --header B:2 --publish-header C:3 --publisher-token t --pid 7 --pid 8 \
              --subscribers 9 --events 10 --seconds 0.5 --window 11 --size 64 --publishers 12 \
-             --connect-rate 13.5 --threads 2 --pin-generator 1 --patience 1.5 --label x",
+             --connect-rate 13.5 --threads 2 --spin --pin-generator 1 --patience 1.5 --label x",
         );
         assert!(options.is_url_given);
         assert_eq!(options.subscribe.as_deref(), Some("http://a/{topic}"));
@@ -187,7 +188,10 @@ mod tests {
             (options.connect_rate, options.threads),
             (Some(13.5), Some(2))
         );
-        assert_eq!(options.pin_generator, Some(1));
+        assert_eq!(
+            (options.is_spinning, options.pin_generator),
+            (true, Some(1))
+        );
         assert_eq!(options.patience, Duration::from_millis(1500));
         assert_eq!(options.label.as_deref(), Some("x"));
     }
