@@ -3,7 +3,7 @@
 //! Plain matchers are found by their text, templates by their literals (`index.rs`). So the cost
 //! of an event follows the number of matchers that match, not the number there are.
 
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 
 use hashbrown::HashTable;
 
@@ -50,12 +50,22 @@ struct Slot {
     template: u32,
 }
 
-/// A matcher under the hash of its text. The hash is kept so that the table grows without going
-/// to the texts; half of it does for 2^25 matchers.
+/// A matcher under two hashes of its text, 16 bytes. An event finds it by them alone: going to the
+/// slot and from there to the text to compare would be two more cache misses of four.
 #[derive(Clone, Copy, Debug)]
 struct Named {
-    half_hash: u32,
+    /// Says where it is, also when the table grows.
+    place: [u32; 2],
+    /// Says that it is this one. Two texts agree in both at a chance of 2^-96, and without the
+    /// table's seeds nobody can look for such a pair.
+    proof: u32,
     id: MatcherId,
+}
+
+impl Named {
+    fn place(&self) -> u64 {
+        joined(self.place)
+    }
 }
 
 impl MatcherTable {
@@ -64,7 +74,9 @@ impl MatcherTable {
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
-            text_hash: TextHash { seed },
+            text_hash: TextHash {
+                seeds: [seed, !seed],
+            },
             templates: TemplateIndex::new(LiteralHash::at(seed)),
             ..Self::default()
         }
@@ -75,8 +87,9 @@ impl MatcherTable {
     /// # Panics
     /// With more than `u32::MAX` live matchers, more than memory holds.
     pub fn intern(&mut self, matcher: &Matcher) -> MatcherId {
-        let half_hash = self.text_hash.of(matcher.text());
-        if let Some(id) = self.find(half_hash, matcher.text()) {
+        let text = matcher.text();
+        if let Some(id) = self.find(text) {
+            debug_assert_eq!(self.text(id), text, "hashes that collide are out of reach");
             self.slots[index(id)].uses_count += 1;
             return id;
         }
@@ -99,20 +112,25 @@ impl MatcherTable {
                 0
             },
         };
-        self.by_text
-            .insert_unique(whole(half_hash), Named { half_hash, id }, |named| {
-                whole(named.half_hash)
-            });
+        let place = self.text_hash.place(text);
+        let named = Named {
+            place: split(place),
+            proof: self.text_hash.proof(text),
+            id,
+        };
+        self.by_text.insert_unique(place, named, Named::place);
         if matcher.is_wildcard() {
             self.wildcard = Some(id);
         }
         id
     }
 
-    fn find(&self, half_hash: u32, text: &str) -> Option<MatcherId> {
-        let is_it = |named: &Named| named.half_hash == half_hash && self.text(named.id) == text;
-        let named = self.by_text.find(whole(half_hash), is_it)?;
-        Some(named.id)
+    fn find(&self, text: &str) -> Option<MatcherId> {
+        let place = self.text_hash.place(text);
+        // The second hash is worked out for what the first one finds only.
+        let is_it =
+            |named: &Named| named.place() == place && named.proof == self.text_hash.proof(text);
+        self.by_text.find(place, is_it).map(|named| named.id)
     }
 
     /// Takes back one use; the last one frees the id. An id that is not live is ignored.
@@ -131,10 +149,8 @@ impl MatcherTable {
             self.templates.remove(slot.template);
         }
         self.free.push(id);
-        let half_hash = self.text_hash.of(matcher.text());
-        let found = self
-            .by_text
-            .find_entry(whole(half_hash), |named| named.id == id);
+        let place = self.text_hash.place(matcher.text());
+        let found = self.by_text.find_entry(place, |named| named.id == id);
         if let Ok(found) = found {
             found.remove();
         }
@@ -152,7 +168,7 @@ impl MatcherTable {
         out.extend(self.wildcard);
         self.templates.begin_event();
         for topic in topics {
-            out.extend(self.find(self.text_hash.of(topic), topic));
+            out.extend(self.find(topic));
             self.templates.matching(topic, out);
         }
         out[start..].sort_unstable();
@@ -198,8 +214,7 @@ impl MatcherTable {
             *self = Self::default();
         } else if self.by_text.capacity() > 8 * self.by_text.len().max(64) {
             let wanted = 2 * self.by_text.len();
-            self.by_text
-                .shrink_to(wanted, |named| whole(named.half_hash));
+            self.by_text.shrink_to(wanted, Named::place);
         }
     }
 }
@@ -208,32 +223,45 @@ fn index(id: MatcherId) -> usize {
     id.0 as usize
 }
 
-/// Half of a keyed hash of a text.
+/// Two keyed hashes of a text.
 #[derive(Debug)]
 struct TextHash {
-    seed: u64,
+    seeds: [u64; 2],
 }
 
 impl Default for TextHash {
     fn default() -> Self {
-        let seed = RandomState::new().hash_one("text");
-        Self { seed }
+        let random = || RandomState::new().hash_one("text");
+        Self {
+            seeds: [random(), random()],
+        }
     }
 }
 
 impl TextHash {
-    fn of(&self, text: &str) -> u32 {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.seed);
-        text.hash(&mut hasher);
-        #[expect(clippy::cast_possible_truncation, reason = "half of it is wanted")]
-        let half_hash = hasher.finish() as u32;
-        half_hash
+    fn place(&self, text: &str) -> u64 {
+        hash(self.seeds[0], text)
+    }
+
+    fn proof(&self, text: &str) -> u32 {
+        split(hash(self.seeds[1], text))[1]
     }
 }
 
-/// What the table takes: it finds a place by the low bits and tells neighbours apart by the top
-/// ones.
-fn whole(half_hash: u32) -> u64 {
-    u64::from(half_hash) << 32 | u64::from(half_hash)
+fn hash(seed: u64, text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u64(seed);
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}
+
+/// In halves, the high one first, so that what holds it is aligned to four bytes and has no gap.
+fn split(hash: u64) -> [u32; 2] {
+    #[expect(clippy::cast_possible_truncation, reason = "the low half")]
+    let low = hash as u32;
+    [(hash >> 32) as u32, low]
+}
+
+fn joined(halves: [u32; 2]) -> u64 {
+    u64::from(halves[0]) << 32 | u64::from(halves[1])
 }
