@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::parser::MatchesError;
-use gush_bench::options::{BenchOptions, BodyFormat, Reference};
+use gush_bench::options::{BenchOptions, BodyFormat, Reference, Wait};
 
 use super::modes::Mode;
 use crate::credentials::variable;
@@ -49,7 +49,11 @@ pub(super) fn read(mode: &Mode, matches: &ArgMatches) -> Result<BenchOptions, Fa
         connect_rate: given.one("connect-rate"),
         publishers: given.one("publishers").unwrap_or(defaults.publishers),
         share: given.one("share").unwrap_or(defaults.share),
-        is_spinning: is_set("spin"),
+        wait: if is_set("spin") {
+            Wait::Spin
+        } else {
+            Wait::Sleep
+        },
         threads: given.one::<u16>("threads").map(usize::from),
         patience: seconds("patience").unwrap_or(defaults.patience),
         pin_generator: given.one::<u16>("pin-generator").map(usize::from),
@@ -188,10 +192,7 @@ mod tests {
             (options.connect_rate, options.threads),
             (Some(13.5), Some(2))
         );
-        assert_eq!(
-            (options.is_spinning, options.pin_generator),
-            (true, Some(1))
-        );
+        assert_eq!((options.wait, options.pin_generator), (Wait::Spin, Some(1)));
         assert_eq!(options.patience, Duration::from_millis(1500));
         assert_eq!(options.label.as_deref(), Some("x"));
     }
