@@ -126,7 +126,8 @@ impl Fleet {
         self.shared.set_pace(Pace {
             first: self.begun,
             until: target,
-            begin_ns: crate::clock::now_ns(),
+            // Threads that wait hear of it only then, and would catch up in a burst.
+            begin_ns: crate::clock::now_ns() + worker::LOOK_NS,
             rate,
         });
         self.begun = target;
