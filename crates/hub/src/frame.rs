@@ -170,17 +170,6 @@ impl FramePool {
     }
 }
 
-/// Appends an event in a framing to `out`, exactly as [`FramePool::encode`] has it: a subscriber
-/// that stopped in the middle of one goes on in the other.
-pub fn append_framed(record: &RecordRef<'_>, framing: Framing, out: &mut Vec<u8>) {
-    match framing {
-        Framing::Chunked => {
-            append_chunked(record, out);
-        }
-        Framing::Raw => append_event(record, out),
-    }
-}
-
 fn append_chunked(record: &RecordRef<'_>, out: &mut Vec<u8>) -> u8 {
     let id = record.wire_id();
     let fields = fields(record, &id);
@@ -192,11 +181,6 @@ fn append_chunked(record: &RecordRef<'_>, out: &mut Vec<u8>) -> u8 {
     head
 }
 
-fn append_event(record: &RecordRef<'_>, out: &mut Vec<u8>) {
-    let id = record.wire_id();
-    encode_event(&fields(record, &id), out);
-}
-
 fn fields<'a>(record: &RecordRef<'a>, id: &'a str) -> EventFields<'a> {
     EventFields {
         kind: record.kind,
@@ -206,7 +190,7 @@ fn fields<'a>(record: &RecordRef<'a>, id: &'a str) -> EventFields<'a> {
     }
 }
 
-fn push_chunk_head(length: usize, out: &mut Vec<u8>) -> u8 {
+pub(crate) fn push_chunk_head(length: usize, out: &mut Vec<u8>) -> u8 {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let digits = (usize::BITS - length.leading_zeros()).div_ceil(4).max(1);
     for place in (0..digits).rev() {

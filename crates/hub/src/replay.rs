@@ -5,149 +5,108 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use bytes::Bytes;
-use gush_log::{Flow, Log, Offset, ReadLimit};
+use gush_log::{Log, Offset, ReadError};
 
-use crate::frame::{Framing, append_framed};
+use crate::frame::Framing;
 use crate::selection::Selection;
 use crate::shard::{Command, Inbox, SubscriberKey};
+use reader::Reader;
+use stretch::{Gauge, Recent, Stretch};
+
+// Framed events, shared by all who need them.
+pub(crate) mod stretch;
+
+// What is gone from the log.
+mod damage;
+
+// From the log to a stretch.
+mod reader;
+
+// Buffers of stretches.
+mod pool;
+
+// Ids of events that follow each other.
+mod ids;
+
+pub(crate) use damage::{Damage, Gap};
 
 /// Helper threads. Two keep one slow read from holding up every other; more would only queue on
 /// the same disk.
 const THREADS: usize = 2;
 
-/// Most log bytes looked at for one request: what keeps many replays fair to each other.
-const SCAN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How much nicer than the shards the helpers are (`nice`): where cores are short, live events go
+/// first. Ours: a third of a shard's share.
+const NICENESS: i32 = 5;
 
-/// Most events looked at for one request.
-const SCAN_EVENTS_MAX: usize = 32 * 1024;
+/// Stretches kept for whoever needs the same ones next, and their bytes. Ours: a crowd that
+/// resumes at nearly the same id is spread over few of them.
+const RECENT_MAX: usize = 64;
+const RECENT_BYTES_MAX: usize = 16 << 20;
 
-/// Most comparisons of an event with a matcher for one request.
-const SCAN_COMPARISONS_MAX: usize = 256 * 1024;
+/// How long they are kept when nobody asks: with the storm over its memory goes back.
+const RECENT_KEPT: Duration = Duration::from_secs(1);
 
-/// Large events kept framed, and their bytes in all. A socket takes such an event in many parts,
-/// and without them it would be read and framed anew for each part.
-const LARGE_EVENTS_MAX: usize = 16;
-const LARGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Framed bytes after which a chunk is full (a larger single event still goes whole): about what a
-/// subscriber's socket takes at once, since what it does not take is read again later.
-const CHUNK_BYTES: usize = 128 * 1024;
-
-/// A subscriber's next part of the log, please.
+/// The next part of the log, please.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) key: SubscriberKey,
+    pub(crate) place: Place,
+    /// Framed bytes after which the chunk is full (a larger single event still goes whole).
+    pub(crate) bytes_max: usize,
+    /// Who waits for it; `None`: nobody yet.
+    pub(crate) asker: Option<Asker>,
+}
+
+/// Which stretch of the log is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
     pub(crate) from: Offset,
-    /// Gone with the subscriber: then nothing is read for it.
-    pub(crate) selection: Weak<Selection>,
+    pub(crate) selection: Arc<Selection>,
     pub(crate) framing: Framing,
 }
 
-/// The events for one subscriber in a stretch of the log, framed and joined.
+/// A subscriber that waits for a read.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) key: SubscriberKey,
+    /// Held by the shard while the subscriber waits: once it is gone nothing is read.
+    pub(crate) claim: Weak<()>,
+}
+
+impl Request {
+    fn is_withdrawn(&self) -> bool {
+        let asker = self.asker.as_ref();
+        asker.is_some_and(|asker| asker.claim.strong_count() == 0)
+    }
+}
+
+/// What a helper read for one subscriber.
 #[derive(Debug)]
 pub struct Chunk {
     pub(crate) key: SubscriberKey,
-    pub(crate) bytes: Bytes,
-    /// For each event its offset and where it ends in `bytes`.
-    pub(crate) marks: Vec<(Offset, usize)>,
-    /// Where the next read goes on.
-    pub(crate) next: Offset,
-    /// The events before the first one of this stretch that are gone, if any are.
-    pub(crate) gap: Option<Gap>,
-    pub(crate) failed: bool,
+    pub(crate) read: Read,
 }
 
-/// Events that a subscriber needed and that are gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// The first one.
-    pub from: Offset,
-    /// The offset after the last one.
-    pub until: Offset,
-    /// Dropped by retention; else their records are damaged.
-    pub is_trimmed: bool,
-}
-
-/// Damaged stretches of the log that replays have come upon.
-///
-/// Kept so that a subscriber can be told at its next request: a plain one cannot be told on a
-/// stream that is already open.
-#[derive(Debug, Default)]
-pub(crate) struct Damage(Mutex<Vec<Gap>>);
-
-/// Most stretches remembered; what more are met closes streams without being announced.
-const DAMAGE_MAX: usize = 1024;
-
-impl Damage {
-    /// The last damaged stretch that ends behind `start`, if there is any.
-    pub(crate) fn last_after(&self, start: Offset) -> Option<Gap> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .iter()
-            .filter(|gap| gap.until > start)
-            .max_by_key(|gap| gap.until)
-            .copied()
-    }
-
-    fn remember(&self, gap: Gap, first: Offset) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|gap| gap.until > first);
-        if known.contains(&gap) || known.len() == DAMAGE_MAX {
-            return;
-        }
-        known.push(gap);
-        drop(known);
-        tracing::warn!(
-            from = gap.from.as_u64(),
-            until = gap.until.as_u64(),
-            "stored events are damaged and lost; subscribers that need them are told"
-        );
-    }
-}
-
-/// An event larger than a chunk, framed.
+/// What a helper read.
 #[derive(Debug)]
-struct LargeEvent {
-    offset: Offset,
-    framing: Framing,
-    is_private: bool,
-    topics: Box<[Box<str>]>,
-    bytes: Bytes,
+pub(crate) struct Read {
+    pub(crate) outcome: Result<Arc<Stretch>, ReadError>,
+    /// The events before the stretch that are gone, if any are.
+    pub(crate) gap: Option<Gap>,
 }
 
-/// The large events that replays came upon last, oldest first.
-#[derive(Debug, Default)]
-struct LargeEvents(Mutex<VecDeque<Arc<LargeEvent>>>);
-
-impl LargeEvents {
-    fn get(&self, offset: Offset, framing: Framing) -> Option<Arc<LargeEvent>> {
-        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |event: &&Arc<LargeEvent>| event.offset == offset && event.framing == framing;
-        events.iter().find(is_it).cloned()
-    }
-
-    fn keep(&self, event: LargeEvent) {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        events.push_back(Arc::new(event));
-        let is_over = |events: &VecDeque<Arc<LargeEvent>>| {
-            let bytes: usize = events.iter().map(|event| event.bytes.len()).sum();
-            events.len() > LARGE_EVENTS_MAX || (bytes > LARGE_BYTES_MAX && events.len() > 1)
-        };
-        while is_over(&events) {
-            events.pop_front();
-        }
-    }
-}
-
-/// The helper threads and their requests: at most one request per subscriber.
+/// The helper threads and their requests: at most one per subscriber, and one per stretch that is
+/// being sent.
 #[derive(Debug)]
 pub(crate) struct Replayer {
     shared: Arc<Shared>,
     /// What was found damaged so far.
     pub(crate) damage: Arc<Damage>,
+    /// All stretches that are held, by helpers, shards or [`Self::recent`].
+    pub(crate) gauge: Gauge,
+    recent: Arc<Mutex<Recent>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -160,6 +119,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     requests: VecDeque<Request>,
+    /// What helpers are reading. Who wants the same waits with them, for a stretch just framed.
+    under_way: Vec<Place>,
+    /// Who waits so.
+    joined: Vec<Request>,
     stopped: bool,
 }
 
@@ -168,14 +131,18 @@ impl Replayer {
     pub(crate) fn start(log: &Arc<dyn Log>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let damage = Arc::new(Damage::default());
-        let large = Arc::new(LargeEvents::default());
+        let recent = Arc::new(Mutex::new(Recent::new(RECENT_MAX, RECENT_BYTES_MAX)));
+        let gauge = Gauge::default();
+        let pool = pool::Pool::default();
         let mut threads = Vec::new();
         for number in 0..THREADS {
             let shared = Arc::clone(&shared);
             let reader = Reader {
                 log: Arc::clone(log),
                 damage: Arc::clone(&damage),
-                large: Arc::clone(&large),
+                recent: Arc::clone(&recent),
+                gauge: gauge.clone(),
+                pool: pool.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("replay-{number}"))
@@ -185,8 +152,22 @@ impl Replayer {
         Ok(Self {
             shared,
             damage,
+            gauge,
+            recent,
             threads: Mutex::new(threads),
         })
+    }
+
+    /// A stretch that was framed lately and that somebody at `from` gets on with. Waits for
+    /// nothing but a short lock.
+    pub(crate) fn recent(
+        &self,
+        from: Offset,
+        selection: &Arc<Selection>,
+        framing: Framing,
+    ) -> Option<Arc<Stretch>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.find(from, selection, framing)
     }
 
     /// Queues a request; the answer is a [`Command::Chunk`].
@@ -217,127 +198,71 @@ impl Replayer {
     }
 }
 
-/// What a helper thread reads with.
-struct Reader {
-    log: Arc<dyn Log>,
-    damage: Arc<Damage>,
-    large: Arc<LargeEvents>,
-}
-
 fn serve(reader: &Reader, shared: &Shared) {
-    loop {
-        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = loop {
-            if state.stopped {
-                return;
-            }
-            if let Some(request) = state.requests.pop_front() {
-                break request;
-            }
-            state = shared
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        };
-        drop(state);
-        let Some(selection) = request.selection.upgrade() else {
-            continue;
-        };
-        let chunk = reader.chunk(&request, &selection);
-        // A shard that has ended has no subscribers left.
-        let _ = request.inbox.send(Command::Chunk(Box::new(chunk)));
+    // A kernel that refuses still serves.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+    while let Some(request) = shared.next(reader) {
+        let read = reader.read(&request);
+        // Before the answer: who asks on will not wait for what is there.
+        shared.done(&request.place);
+        if let Some(asker) = request.asker {
+            let key = asker.key;
+            // A shard that has ended has no subscribers left.
+            let _ = asker
+                .inbox
+                .send(Command::Chunk(Box::new(Chunk { key, read })));
+        }
     }
 }
 
-impl Reader {
-    fn chunk(&self, request: &Request, selection: &Selection) -> Chunk {
-        let large = self.large.get(request.from, request.framing);
-        if let Some(event) = large.filter(|event| {
-            let topics = event.topics.iter().map(AsRef::as_ref);
-            selection.wants(topics, event.is_private)
-        }) {
-            return Chunk {
-                key: request.key,
-                bytes: event.bytes.clone(),
-                marks: vec![(event.offset, event.bytes.len())],
-                next: event.offset.plus(1),
-                gap: None,
-                failed: false,
-            };
-        }
-        self.read(request, selection)
-    }
-
-    /// Reads until the chunk is full, a limit, the head or the next gap. A gap is only reported at
-    /// the start of a chunk, so that everything before it is delivered first.
-    fn read(&self, request: &Request, selection: &Selection) -> Chunk {
-        let mut bytes = Vec::new();
-        let mut marks = Vec::new();
-        let mut expected = request.from;
-        let mut first_found = None;
-        let comparisons = selection.matchers.len() + selection.grants.len();
-        let limit = ReadLimit {
-            events_max: (SCAN_COMPARISONS_MAX / comparisons.max(1)).clamp(64, SCAN_EVENTS_MAX),
-            bytes_max: SCAN_BYTES_MAX,
-        };
-        let end = self.log.read(request.from, limit, &mut |record| {
-            let offset = record.offset();
-            if offset > expected && expected > request.from {
-                return Flow::StopBefore;
+impl Shared {
+    /// Waits for the next request; `None` at the end.
+    fn next(&self, reader: &Reader) -> Option<Request> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if state.stopped {
+                return None;
             }
-            first_found.get_or_insert(offset);
-            expected = offset.plus(1);
-            if selection.wants(record.topics.iter(), record.is_private) {
-                let begun_at = bytes.len();
-                append_framed(&record, request.framing, &mut bytes);
-                marks.push((offset, bytes.len()));
-                if bytes.len() - begun_at > CHUNK_BYTES {
-                    self.large.keep(LargeEvent {
-                        offset,
-                        framing: request.framing,
-                        is_private: record.is_private,
-                        topics: record.topics.iter().map(Box::from).collect(),
-                        bytes: Bytes::copy_from_slice(&bytes[begun_at..]),
-                    });
+            while let Some(request) = state.requests.pop_front() {
+                if request.is_withdrawn() {
+                    continue;
                 }
+                if state.under_way.contains(&request.place) {
+                    state.joined.push(request);
+                    continue;
+                }
+                state.under_way.push(request.place.clone());
+                return Some(request);
             }
-            if bytes.len() >= CHUNK_BYTES {
-                Flow::Stop
+            let is_over = |state: &mut State| state.requests.is_empty() && !state.stopped;
+            if reader.keeps_any() {
+                let (after, waited) = self
+                    .changed
+                    .wait_timeout_while(state, RECENT_KEPT, is_over)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = after;
+                if waited.timed_out() {
+                    reader.forget();
+                }
             } else {
-                Flow::Continue
+                state = self
+                    .changed
+                    .wait_while(state, is_over)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
-        });
-        let (next, gap_until, failed) = match end {
-            // What is missing at the end is the next chunk's gap, unless this one has nothing else.
-            Ok(end) if first_found.is_none() => (end.next, end.next, false),
-            Ok(_) => (expected, first_found.unwrap_or(request.from), false),
-            Err(error) => {
-                tracing::error!(%error, "replay failed; the subscriber is closed and can resume");
-                (request.from, request.from, true)
-            }
-        };
-        let gap = (gap_until > request.from).then(|| self.gap(request.from, gap_until));
-        Chunk {
-            key: request.key,
-            bytes: bytes.into(),
-            marks,
-            next,
-            gap,
-            failed,
         }
     }
 
-    fn gap(&self, from: Offset, until: Offset) -> Gap {
-        let first = self.log.bounds().first;
-        let is_trimmed = until <= first;
-        let gap = Gap {
-            from,
-            until,
-            is_trimmed,
-        };
-        if !is_trimmed {
-            self.damage.remember(gap, first);
+    /// A place has been read: who waited for it finds it framed.
+    fn done(&self, place: &Place) {
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *guard;
+        state.under_way.retain(|under_way| under_way != place);
+        let is_it = |request: &mut Request| request.place == *place;
+        for request in state.joined.extract_if(.., is_it) {
+            state.requests.push_front(request);
         }
-        gap
+        drop(guard);
+        self.changed.notify_one();
     }
 }

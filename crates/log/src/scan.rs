@@ -12,8 +12,9 @@ use crate::record::{Checked, HEAD_BYTES, RECORD_BYTES_MIN, Raw, Stamp, check, de
 /// records more; a resume that asks for one event copies no more than that.
 pub(crate) const FIRST_READ_BYTES: usize = 24 << 10;
 
-/// The later reads. Ours: larger ones gain nothing on the disks we measured.
-const READ_BYTES: usize = 256 << 10;
+/// The later reads. Ours: they stay in a processor's own cache until they are framed, and little is
+/// read that a chunk has no room for.
+const READ_BYTES: usize = 64 << 10;
 
 /// What a buffer is cut down to before it is kept for the next scan.
 const KEPT_BYTES_MAX: usize = 1 << 20;

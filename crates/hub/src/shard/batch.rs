@@ -78,11 +78,6 @@ impl Batch {
         self.next
     }
 
-    /// The first event's offset.
-    pub(super) fn first(&self) -> Option<Offset> {
-        self.marks.first().map(|mark| mark.0)
-    }
-
     pub(super) fn end(&self) -> Stop {
         Stop {
             cursor: self.next,
@@ -170,39 +165,6 @@ impl Batch {
             selection: Arc::clone(&subscriber.selection),
             matcher,
         });
-    }
-
-    /// Gathers what a subscriber needs of window entries that follow its cursor.
-    pub(super) fn gather_entries(&mut self, entries: &[Arc<Entry>], subscriber: &Subscriber) {
-        self.clear();
-        self.next = subscriber.cursor;
-        let framing = subscriber.sink.framing();
-        for entry in entries {
-            if self.is_full() {
-                break;
-            }
-            self.next = entry.offset().plus(1);
-            let topics = entry.topics();
-            if subscriber.selection.wants(topics, entry.is_private) {
-                self.push(entry, framing);
-            }
-        }
-        self.join(framing);
-    }
-
-    /// Takes bytes that a helper framed, with the marks of their events.
-    pub(super) fn take_framed(
-        &mut self,
-        bytes: bytes::Bytes,
-        marks: &[(Offset, usize)],
-        next: Offset,
-    ) {
-        self.clear();
-        if !marks.is_empty() {
-            self.frames.push(Frame::of_framed(bytes));
-        }
-        self.marks.extend_from_slice(marks);
-        self.next = next;
     }
 
     fn is_full(&self) -> bool {

@@ -2,23 +2,52 @@
 //! date. The switch from replay to live is in [`Shard::catch_up`] and nowhere else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shard;
-use super::batch::Batch;
+use super::behind::Behind;
 use super::inbox::SubscriberKey;
-use super::subscriber::{NEVER, Phase};
+use super::subscriber::{NEVER, Phase, Sent};
 use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::Frame;
-use crate::replay::{Chunk, Gap, Request};
-use crate::socket::Outgoing;
+use crate::replay::stretch::{Mark, Stretch};
+use crate::replay::{Asker, Chunk, Gap, Place, Request};
+use crate::socket::{Outgoing, SinkKind};
 
-/// Turns given between two looks at the poll. Each may write up to 256 KiB, far more than a visit
-/// of the sweep, so there are fewer of them.
-const CATCH_UP_VISITS: usize = 32;
+/// Time given to subscribers that are behind between two looks at the poll, beyond the turn that
+/// crosses it.
+const SLICE_TIME: Duration = Duration::from_micros(500);
+
+/// Turns given where a sweep is under way: live events go first, but not alone.
+const TURNS_BESIDE_SWEEP: usize = 4;
+
+/// Subscribers waiting for a read that are looked after between two looks at the poll.
+const WAITING_VISITS: usize = 64;
 
 /// Window entries looked at in one turn of one subscriber; then others have theirs.
 const TURN_ENTRIES: usize = 256;
+
+/// Most bytes of one write, and of a stretch made from the window (a larger single event still goes
+/// whole): what the default `send_buffer` takes at once.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// Framed bytes of the first read for a subscriber: few, so that its first byte comes soon.
+const FIRST_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Framed bytes of later reads: a way to a helper and back costs little against it.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// The same while much is held, and where a stream of hyper's may keep it alive for a few bytes.
+const SMALL_CHUNK_BYTES: usize = 64 * 1024;
+
+/// What a subscriber is sent from.
+enum Source {
+    /// Framed by a helper: kept until it is sent.
+    Log(Arc<Stretch>),
+    /// Made from the window, and made again from it at need.
+    Window(Arc<Stretch>),
+}
 
 impl Shard {
     /// Puts a subscriber that is behind in line for its next turn.
@@ -31,9 +60,24 @@ impl Shard {
         self.ready.push_back(SubscriberKey { index, generation });
     }
 
-    /// Gives the subscribers in line a turn each.
+    /// Gives the subscribers in line a turn each, as long as a slice lasts.
     pub(super) fn catch_up_slice(&mut self) {
-        for _ in 0..CATCH_UP_VISITS.min(self.ready.len()) {
+        self.ask_for_waiting();
+        if self.ready.is_empty() {
+            self.behind.rest();
+            return;
+        }
+        // Nobody has caught up in this turn yet, so this counts live deliveries only.
+        let Some(begun) = self.behind.begin_slice(self.tally.events > 0) else {
+            return;
+        };
+        let is_sweeping = self.jobs.get(self.sweep.job).is_some();
+        let turns = if is_sweeping {
+            TURNS_BESIDE_SWEEP
+        } else {
+            usize::MAX
+        };
+        for _ in 0..turns {
             let Some(key) = self.ready.pop_front() else {
                 return;
             };
@@ -44,6 +88,12 @@ impl Shard {
             if ready {
                 self.catch_up(key);
             }
+            if begun.elapsed() >= SLICE_TIME {
+                break;
+            }
+        }
+        if !self.ready.is_empty() {
+            self.behind.pause();
         }
     }
 
@@ -61,26 +111,66 @@ impl Shard {
             // Everything before the shard's head is out, everything from it on comes as jobs, and
             // jobs below the cursor are passed over: no gap, no repeat.
             subscriber.phase = Phase::Live;
+            self.behind.forget(key.index);
             self.metrics.behind.sub(1);
             self.unstall(key.index);
             self.set_timer(key.index, self.now);
             return;
         }
-        let from = subscriber.cursor;
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.clear();
-        let in_window = self.shared.window.take(from, TURN_ENTRIES, &mut entries);
-        if in_window && !entries.is_empty() {
-            let mut batch = std::mem::take(&mut self.single);
-            if let Some(subscriber) = self.subscribers.of_key(key) {
-                batch.gather_entries(&entries, subscriber);
-            }
-            self.send_single(key, batch);
-        } else {
-            self.ask_for_chunk(key);
+        match self.source_for(key) {
+            Some(source) => self.send_from(key, source),
+            None => self.ask_for_chunk(key),
         }
+    }
+
+    /// Where a subscriber's next events are at hand; `None`: in the log only.
+    fn source_for(&mut self, key: SubscriberKey) -> Option<Source> {
+        let kept = self.behind.take(key.index);
+        let subscriber = self.subscribers.of_key(key)?;
+        let (cursor, framing) = (subscriber.cursor, subscriber.sink.framing());
+        if let Some(stretch) = kept.filter(|stretch| stretch.covers(cursor)) {
+            return Some(Source::Log(stretch));
+        }
+        let selection = &subscriber.selection;
+        if let Some(stretch) = self.behind.recent.find(cursor, selection, framing) {
+            return Some(Source::Window(stretch));
+        }
+        if let Some(stretch) = self.from_window(key) {
+            return Some(Source::Window(stretch));
+        }
+        let selection = &self.subscribers.of_key(key)?.selection;
+        let recent = self.shared.replayer.recent(cursor, selection, framing);
+        recent.map(Source::Log)
+    }
+
+    /// Makes a stretch of the window's entries from a subscriber's cursor on, if it has any.
+    fn from_window(&mut self, key: SubscriberKey) -> Option<Arc<Stretch>> {
+        let subscriber = self.subscribers.of_key(key)?;
+        let (from, framing) = (subscriber.cursor, subscriber.sink.framing());
+        let entries = &mut self.entries;
         entries.clear();
-        self.entries = entries;
+        self.shared.window.take(from, TURN_ENTRIES, entries);
+        let mut next = from;
+        let mut bytes = Vec::new();
+        let mut marks: Vec<Mark> = Vec::new();
+        for entry in entries.drain(..) {
+            if bytes.len() >= WRITE_BYTES_MAX {
+                break;
+            }
+            next = entry.offset().plus(1);
+            if subscriber.selection.wants(entry.topics(), entry.is_private) {
+                bytes.extend_from_slice(entry.frame.framed(framing));
+                marks.push((entry.offset(), bytes.len()));
+            }
+        }
+        if next == from {
+            return None;
+        }
+        let gauge = &self.shared.replayer.gauge;
+        let stretch = Arc::new(Stretch::new(bytes.into(), marks, (from, next), gauge));
+        let selection = &subscriber.selection;
+        self.behind.recent.keep(selection, framing, &stretch);
+        Some(stretch)
     }
 
     fn ask_for_chunk(&mut self, key: SubscriberKey) {
@@ -88,45 +178,123 @@ impl Shard {
             return;
         };
         subscriber.phase = Phase::Reading;
+        if self.behind.may_read(&self.shared.replayer.gauge) {
+            self.ask(key);
+        } else {
+            self.behind.wait(key);
+        }
+    }
+
+    fn ask(&mut self, key: SubscriberKey) {
+        let replayer = &self.shared.replayer;
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
+        let is_pipe = subscriber.sink.kind() == SinkKind::Pipe;
+        let bytes_max = if subscriber.bytes == 0 {
+            FIRST_CHUNK_BYTES
+        } else if is_pipe || Behind::is_short(&replayer.gauge) {
+            SMALL_CHUNK_BYTES
+        } else {
+            CHUNK_BYTES
+        };
         self.metrics.replay_reads.add(1);
-        self.shared.replayer.ask(Request {
-            inbox: Arc::clone(&self.inbox),
-            key,
-            from: subscriber.cursor,
-            selection: Arc::downgrade(&subscriber.selection),
-            framing: subscriber.sink.framing(),
+        replayer.ask(Request {
+            place: Place {
+                from: subscriber.cursor,
+                selection: Arc::clone(&subscriber.selection),
+                framing: subscriber.sink.framing(),
+            },
+            bytes_max,
+            asker: Some(Asker {
+                inbox: Arc::clone(&self.inbox),
+                key,
+                claim: self.behind.begin_read(key.index),
+            }),
         });
     }
 
+    /// Has what follows a stretch framed while the stretch is being sent, where few replay.
+    fn read_ahead(&mut self, key: SubscriberKey, stretch: &Stretch) {
+        let replayer = &self.shared.replayer;
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
+        if !self.behind.may_read_ahead(&replayer.gauge) || subscriber.sink.kind() == SinkKind::Pipe
+        {
+            return;
+        }
+        let Some(from) = stretch.lead().filter(|from| *from < self.head) else {
+            return;
+        };
+        replayer.ask(Request {
+            place: Place {
+                from,
+                selection: Arc::clone(&subscriber.selection),
+                framing: subscriber.sink.framing(),
+            },
+            bytes_max: CHUNK_BYTES,
+            asker: None,
+        });
+    }
+
+    /// Those who wait for a read get it as soon as one is allowed, or what was read for another.
+    fn ask_for_waiting(&mut self) {
+        for _ in 0..WAITING_VISITS {
+            let Some(key) = self.behind.first_waiting() else {
+                return;
+            };
+            let subscriber = self.subscribers.of_key(key);
+            let Some(subscriber) = subscriber.filter(|found| found.phase == Phase::Reading) else {
+                self.behind.pop_waiting();
+                continue;
+            };
+            let replayer = &self.shared.replayer;
+            let framing = subscriber.sink.framing();
+            let recent = replayer.recent(subscriber.cursor, &subscriber.selection, framing);
+            if let Some(stretch) = recent {
+                self.behind.keep(key.index, stretch);
+                self.make_ready(key.index);
+            } else if self.behind.may_read(&replayer.gauge) {
+                self.ask(key);
+            } else {
+                return;
+            }
+            self.behind.pop_waiting();
+        }
+    }
+
     /// Takes what a helper read, if the subscriber is still there.
-    pub(super) fn on_chunk(&mut self, chunk: &Chunk) {
+    pub(super) fn on_chunk(&mut self, chunk: Chunk) {
         let key = chunk.key;
-        let Some(subscriber) = self.subscribers.of_key(key) else {
-            return;
-        };
-        if subscriber.phase != Phase::Reading {
+        if self.subscribers.of_key(key).is_none() || !self.behind.end_read(key.index) {
             return;
         }
-        if subscriber.owed > 0 && !self.pay_owed(key.index) {
-            // Read again once the socket has room.
-            return;
-        }
-        let Some(subscriber) = self.subscribers.of_key(key) else {
-            return;
-        };
-        let stuck = chunk.next <= subscriber.cursor && self.head > subscriber.cursor;
-        if chunk.failed || (stuck && chunk.marks.is_empty()) {
+        let gap = chunk.read.gap;
+        let Ok(stretch) = chunk.read.outcome else {
             self.close(key.index, CloseReason::InternalError);
             return;
-        }
-        if let Some(gap) = chunk.gap
+        };
+        if let Some(gap) = gap
             && !self.tell_gap(key, gap)
         {
             return;
         }
-        let mut batch = std::mem::take(&mut self.single);
-        batch.take_framed(chunk.bytes.clone(), &chunk.marks, chunk.next);
-        self.send_single(key, batch);
+        let head = self.head;
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return;
+        };
+        if let Some(gap) = gap {
+            subscriber.cursor = subscriber.cursor.max(gap.until);
+        }
+        if stretch.covers(subscriber.cursor) {
+            self.behind.keep(key.index, stretch);
+        } else if gap.is_none() && head > subscriber.cursor {
+            // Neither an event nor a gap where there is something: asking again would not help.
+            self.close(key.index, CloseReason::InternalError);
+            return;
+        }
+        self.make_ready(key.index);
     }
 
     /// Events the subscriber needed are gone: it hears of it, or is closed so that the next
@@ -166,40 +334,60 @@ impl Shard {
         }
     }
 
-    /// Writes a batch to a subscriber that is behind; if all of it went out, another turn comes.
-    /// The batch is kept for its capacity.
-    fn send_single(&mut self, key: SubscriberKey, mut batch: Batch) {
-        if self.write_single(key, &batch) {
-            self.make_ready(key.index);
+    /// Writes a part of a stretch; if all of it went out, another turn comes.
+    fn send_from(&mut self, key: SubscriberKey, source: Source) {
+        let (Source::Log(stretch) | Source::Window(stretch)) = &source;
+        if let Source::Log(stretch) = &source {
+            self.read_ahead(key, stretch);
         }
-        batch.clear();
-        self.single = batch;
-    }
-
-    /// Whether all of it went out.
-    fn write_single(&mut self, key: SubscriberKey, batch: &Batch) -> bool {
+        let now = self.now;
         let Some(subscriber) = self.subscribers.of_key(key) else {
-            return false;
+            return;
         };
-        if subscriber.partial > 0 && batch.first() != Some(subscriber.cursor) {
+        let partial = subscriber.partial as usize;
+        let Some(piece) = stretch.piece(subscriber.cursor, partial, WRITE_BYTES_MAX) else {
             // The event that is half out is no longer there to be finished.
             self.close(key.index, CloseReason::Gap);
-            return false;
-        }
-        match subscriber.send(batch, self.now) {
-            Ok(sent) => {
-                self.tally.add(sent);
-                if !sent.is_whole {
-                    self.block(key.index, sent.bytes > 0);
-                } else if sent.bytes > 0 {
-                    self.unstall(key.index);
+            return;
+        };
+        let mut taken = 0;
+        if piece.len() > 0 {
+            let frame = stretch.frame(&piece);
+            match subscriber.sink.write(&Outgoing::one(&frame), 0) {
+                Ok(count) => taken = count,
+                Err(error) => {
+                    self.fail(key.index, &error);
+                    return;
                 }
-                sent.is_whole
             }
-            Err(error) => {
-                self.fail(key.index, &error);
-                false
-            }
+        }
+        let reached = stretch.reached(&piece, taken);
+        subscriber.cursor = reached.cursor;
+        subscriber.partial = u32::try_from(reached.partial).expect("frames are under 4 GiB");
+        subscriber.events += reached.whole as u64;
+        subscriber.bytes += taken as u64;
+        if taken > 0 {
+            subscriber.last_write_at = now;
+        }
+        let is_whole = taken == piece.len();
+        self.tally.add(Sent {
+            events: reached.whole as u64,
+            bytes: taken as u64,
+            is_whole,
+        });
+        if is_whole && taken > 0 {
+            self.unstall(key.index);
+        }
+        if let Source::Log(stretch) = source
+            && stretch.covers(reached.cursor)
+            && (is_whole || Behind::may_keep(&self.shared.replayer.gauge))
+        {
+            self.behind.keep(key.index, stretch);
+        }
+        if is_whole {
+            self.make_ready(key.index);
+        } else {
+            self.block(key.index, taken > 0);
         }
     }
 

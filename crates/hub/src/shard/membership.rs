@@ -226,6 +226,7 @@ impl Shard {
         };
         self.inbox.release();
         self.wheel.clear(index);
+        self.behind.forget(index);
         self.leave_lists(subscriber.memberships.as_slice());
         self.selections.release(&subscriber.selection);
         self.metrics.closed(subscriber.sink.kind(), reason);

@@ -43,6 +43,9 @@ mod fanout;
 // Subscribers that are behind, until they are up to date.
 mod catchup;
 
+// What those are kept in the middle of.
+mod behind;
+
 // Heartbeats, timeouts, ends of life, and the drain.
 mod timers;
 
@@ -56,6 +59,7 @@ mod tests;
 mod wheel;
 
 use batch::Batch;
+use behind::Behind;
 use flush::Held;
 pub use inbox::{Command, Inbox, NewSubscriber, SubscriberKey};
 use membership::Selections;
@@ -220,14 +224,13 @@ pub(crate) struct Shard {
     held: Held,
     /// The last batch of the sweep in each framing: nearly always the next subscriber's too.
     batches: [Batch; Framing::COUNT],
-    /// The batch of a subscriber that catches up; kept for its capacity.
-    single: Batch,
     /// Deliveries not counted in the metrics yet.
     tally: Tally,
     /// The tick of this turn.
     now: u32,
     /// Subscribers that are behind and may go on.
     ready: VecDeque<SubscriberKey>,
+    behind: Behind,
     wheel: Wheel,
     drain: Option<DrainPlan>,
     heartbeat: Frame,
@@ -262,10 +265,10 @@ impl Shard {
             sweep: Sweep::default(),
             held: Held::default(),
             batches: std::array::from_fn(|_| Batch::default()),
-            single: Batch::default(),
             tally: Tally::default(),
             now,
             ready: VecDeque::new(),
+            behind: Behind::default(),
             wheel: Wheel::new(now),
             drain: None,
             heartbeat: Frame::of_text(gush_sse::HEARTBEAT),
@@ -318,8 +321,11 @@ impl Shard {
     fn timeout(&self) -> Option<Duration> {
         let is_sweeping = self.jobs.get(self.sweep.job).is_some();
         let has_news = self.subscribers.len() > 0 && self.shared.window.next() > self.head;
-        if is_sweeping || !self.ready.is_empty() || has_news {
+        if is_sweeping || has_news {
             return Some(Duration::ZERO);
+        }
+        if let Some(soon) = self.behind.timeout(self.ready.is_empty()) {
+            return Some(soon);
         }
         let timer = self.time_to_timer();
         let Some(due_ms) = self.held.due_ms else {
@@ -392,7 +398,7 @@ impl Shard {
         for command in commands.drain(..) {
             match command {
                 Command::Subscribe(new) => self.take_in(*new),
-                Command::Chunk(chunk) => self.on_chunk(&chunk),
+                Command::Chunk(chunk) => self.on_chunk(*chunk),
                 Command::PipeRoom(key) => {
                     if self.subscribers.of_key(key).is_some() {
                         self.on_room(key.index);

@@ -1,0 +1,201 @@
+//! Reading a stretch of the log and framing it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gush_log::{Flow, Log, Offset, ReadEnd, ReadError, ReadLimit, RecordRef, TopicsRef};
+use gush_sse::{EventFields, encode_event, encoded_len};
+
+use super::damage::{Damage, Gap};
+use super::ids::Ids;
+use super::pool::Pool;
+use super::stretch::{Gauge, Mark, Recent, Stretch};
+use super::{Place, Read, Request};
+use crate::frame::{Framing, push_chunk_head};
+use crate::selection::Selection;
+
+/// Most log bytes looked at for one request: what keeps many replays fair to each other.
+const SCAN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most events looked at for one request.
+const SCAN_EVENTS_MAX: usize = 32 * 1024;
+
+/// Most comparisons of an event with a matcher for one request.
+const SCAN_COMPARISONS_MAX: usize = 256 * 1024;
+
+/// What one helper thread reads with.
+pub(super) struct Reader {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) damage: Arc<Damage>,
+    pub(super) recent: Arc<Mutex<Recent>>,
+    pub(super) gauge: Gauge,
+    pub(super) pool: Pool,
+}
+
+/// What a read brought so far.
+struct Framed {
+    bytes: Vec<u8>,
+    marks: Vec<Mark>,
+    framing: Framing,
+    ids: Ids,
+    verdict: Verdict,
+}
+
+impl Reader {
+    /// Reads until the chunk is full, a limit, the head or the next gap. A gap is only reported at
+    /// the start of a chunk, so that everything before it is delivered first.
+    pub(super) fn read(&self, request: &Request) -> Read {
+        let Place {
+            from,
+            selection,
+            framing,
+        } = &request.place;
+        if let Some(stretch) = lock(&self.recent).find(*from, selection, *framing) {
+            return Read {
+                outcome: Ok(stretch),
+                gap: None,
+            };
+        }
+        let mut framed = Framed {
+            bytes: self.pool.take(),
+            marks: Vec::new(),
+            framing: *framing,
+            ids: Ids::default(),
+            verdict: Verdict::default(),
+        };
+        let (start, next) = match self.fill(request, &mut framed) {
+            Ok(range) => range,
+            Err(error) => {
+                tracing::error!(%error, "replay failed; the subscriber is closed and can resume");
+                return Read {
+                    outcome: Err(error),
+                    gap: None,
+                };
+            }
+        };
+        let bytes = self.pool.freeze(framed.bytes);
+        let stretch = Stretch::new(bytes, framed.marks, (start, next), &self.gauge);
+        let stretch = Arc::new(stretch);
+        if next > start {
+            lock(&self.recent).keep(selection, *framing, &stretch);
+        }
+        Read {
+            outcome: Ok(stretch),
+            gap: (start > *from).then(|| self.gap(*from, start)),
+        }
+    }
+
+    /// Where what was read begins and ends: all between is there.
+    fn fill(&self, request: &Request, framed: &mut Framed) -> Result<(Offset, Offset), ReadError> {
+        let (selection, from) = (&request.place.selection, request.place.from);
+        let mut expected = from;
+        let mut first_found = None;
+        let comparisons = selection.matchers.len() + selection.grants.len();
+        let limit = ReadLimit {
+            events_max: (SCAN_COMPARISONS_MAX / comparisons.max(1)).clamp(64, SCAN_EVENTS_MAX),
+            bytes_max: SCAN_BYTES_MAX,
+        };
+        let end: ReadEnd = self.log.read(from, limit, &mut |record| {
+            let offset = record.offset();
+            if offset > expected && expected > from {
+                return Flow::StopBefore;
+            }
+            first_found.get_or_insert(offset);
+            expected = offset.plus(1);
+            if framed.verdict.on(selection, &record) {
+                framed.append(&record);
+            }
+            if framed.bytes.len() >= request.bytes_max {
+                Flow::Stop
+            } else {
+                Flow::Continue
+            }
+        })?;
+        // What is missing at the end is the next chunk's gap, unless this one has nothing else.
+        Ok(match first_found {
+            Some(first) => (first, expected),
+            None => (end.next, end.next),
+        })
+    }
+
+    /// Whether stretches are kept that [`Self::forget`] would let go of.
+    pub(super) fn keeps_any(&self) -> bool {
+        !lock(&self.recent).is_empty()
+    }
+
+    pub(super) fn forget(&self) {
+        lock(&self.recent).clear();
+        self.pool.clear();
+    }
+
+    fn gap(&self, from: Offset, until: Offset) -> Gap {
+        let first = self.log.bounds().first;
+        let is_trimmed = until <= first;
+        let gap = Gap {
+            from,
+            until,
+            is_trimmed,
+        };
+        if !is_trimmed {
+            self.damage.remember(gap, first);
+        }
+        gap
+    }
+}
+
+impl Framed {
+    /// Appends an event exactly as [`crate::frame::FramePool::encode`] has it: a subscriber that
+    /// stopped in the middle of one goes on in the other.
+    fn append(&mut self, record: &RecordRef<'_>) {
+        let id = match record.id {
+            Some(own) => own,
+            None => self.ids.of(record.position),
+        };
+        let fields = EventFields {
+            kind: record.kind,
+            retry_ms: record.retry_ms,
+            id: Some(id),
+            data: record.data,
+        };
+        match self.framing {
+            Framing::Chunked => {
+                push_chunk_head(encoded_len(&fields), &mut self.bytes);
+                encode_event(&fields, &mut self.bytes);
+                self.bytes.extend_from_slice(b"\r\n");
+            }
+            Framing::Raw => encode_event(&fields, &mut self.bytes),
+        }
+        self.marks.push((record.offset(), self.bytes.len()));
+    }
+}
+
+/// Whether the event before was for a selection: the next one often has the same topics.
+#[derive(Debug, Default)]
+struct Verdict {
+    /// Packed as in the log; empty at first, which no event's are.
+    topics: Vec<u8>,
+    is_private: bool,
+    is_wanted: bool,
+}
+
+impl Verdict {
+    fn on(&mut self, selection: &Selection, record: &RecordRef<'_>) -> bool {
+        let judge = || selection.wants(record.topics.iter(), record.is_private);
+        let TopicsRef::Packed(topics) = record.topics else {
+            return judge();
+        };
+        if self.is_private != record.is_private || self.topics != topics {
+            self.is_wanted = judge();
+            self.is_private = record.is_private;
+            self.topics.clear();
+            self.topics.extend_from_slice(topics);
+        }
+        self.is_wanted
+    }
+}
+
+fn lock(recent: &Mutex<Recent>) -> std::sync::MutexGuard<'_, Recent> {
+    recent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
