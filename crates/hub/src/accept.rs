@@ -358,10 +358,11 @@ async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> En
         let door = listener.door;
         request.extensions_mut().insert(listener.stop.clone());
         let active = Active::begin(&counted);
-        async move {
+        // Boxed, because a stream keeps the room of this future for as long as it lives.
+        Box::pin(async move {
             let answer = answer::answer(&hub, door, request).await;
             Ok::<_, std::convert::Infallible>(answer.map(|body| body.counting(active)))
-        }
+        })
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
