@@ -1,6 +1,12 @@
 //! Shards with descriptor tables of their own: more streams than one table holds.
 
-use gush_testkit::{HubBuilder, HubProcess, Outcome, SseStream};
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+
+use gush_testkit::{
+    Connection, Deadline, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseItem, SseParser,
+    SseStream, eventually, write_certificate,
+};
 
 const TOPIC: &str = "https://tables.example/1";
 
@@ -80,9 +86,108 @@ fn a_resumed_stream_and_a_drain_work_from_an_own_table() -> Outcome<()> {
     }
     hub.sigterm()?;
     for stream in &mut streams {
-        stream.read_to_end(gush_testkit::PATIENCE)?;
+        stream.read_to_end(PATIENCE)?;
     }
-    let status = hub.wait_exit(gush_testkit::PATIENCE)?;
+    let status = hub.wait_exit(PATIENCE)?;
+    assert!(status.success(), "{}", hub.output());
+    Ok(())
+}
+
+/// It was answered, and ended as if the hub drained.
+#[test]
+fn a_subscribe_that_finds_every_place_taken_is_refused_before_its_head() -> Outcome<()> {
+    let options = [("--descriptor-tables", "own"), ("--shards", "1")];
+    let Some(hub) = start(&options)? else {
+        return Ok(());
+    };
+    // At the limit of connections the rest is refused.
+    let mut streams = Vec::new();
+    let refused = loop {
+        let mut connection = hub.connect()?;
+        connection.send_request(&hub.subscribe_request(&[("topic", TOPIC)])?)?;
+        let head = connection.read_head(Deadline::after(PATIENCE))?;
+        if head.status != 200 {
+            break connection;
+        }
+        streams.push(connection);
+        assert!(streams.len() < STREAMS, "{}", hub.output());
+    };
+    drop(refused);
+    let request = hub.subscribe_request(&[("topic", TOPIC)])?;
+    let answer = Connection::open(hub.admin()?)?.exchange(&request)?;
+    answer.expect_status(&[503])?;
+    assert_eq!(answer.text(), "the hub has no connection to spare");
+    assert!(answer.header("Retry-After").is_some());
+    // Somebody without a token learns nothing else than usual.
+    let target = format!("/.well-known/mercure?topic={TOPIC}");
+    let stranger = Request::get(&target);
+    let answer = Connection::open(hub.admin()?)?.exchange(&stranger)?;
+    answer.expect_status(&[401])?;
+    streams.pop();
+    let left = streams.len() as u64;
+    hub.wait_metric("gush_subscribers_open{sink=\"tcp\"}", |open| open == left)?;
+    SseStream::open(hub.admin()?, &request)?;
+    Ok(())
+}
+
+/// A TLS session goes over with its socket, in the middle of what it has sent.
+#[test]
+fn streams_under_tls_work_from_an_own_table() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?;
+    let files = write_certificate(builder.directory(), "hub.example")?;
+    let mut hub = builder
+        .option("--descriptor-tables", "own")
+        .option("--shards", "2")
+        .option("--drain-window", "1s")
+        .option("--tls-cert", &files.certificate.display().to_string())
+        .option("--tls-key", &files.key.display().to_string())
+        .start()?;
+    hub.publish_on_admin(&[("topic", TOPIC), ("data", "stored")])?;
+    let big = "0123456789abcdef".repeat(20_000);
+    let mut readers = Vec::new();
+    for (number, version) in ["--http1.1", "--http2"].repeat(4).into_iter().enumerate() {
+        let url = format!(
+            "https://{}/.well-known/mercure?topic={TOPIC}",
+            hub.address()
+        );
+        let token = format!("Authorization: Bearer {}", hub.subscriber_token()?);
+        let mut child = Command::new("curl")
+            .args(["--silent", "--insecure", "--no-buffer", "--max-time", "60"])
+            .args([version, "--header", &token])
+            .args(["--header", "Last-Event-ID: earliest", &url])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut output = child.stdout.take().ok_or("curl was started with a pipe")?;
+        readers.push(std::thread::spawn(move || -> Outcome<Vec<String>> {
+            let mut bytes = Vec::new();
+            output.read_to_end(&mut bytes)?;
+            let mut items = Vec::new();
+            SseParser::default().feed(&bytes, &mut items);
+            let code = child.wait()?.code();
+            assert_eq!(code, Some(0), "reader {number}");
+            let events = items.into_iter().filter_map(|item| match item {
+                SseItem::Event(event) => Some(event.data),
+                _ => None,
+            });
+            Ok(events.collect())
+        }));
+    }
+    for (sink, count) in [("tls", 4), ("h2", 4)] {
+        let series = format!("gush_subscribers_open{{sink=\"{sink}\"}}");
+        hub.wait_metric(&series, |open| open == count)?;
+    }
+    hub.publish_on_admin(&[("topic", TOPIC), ("data", &big)])?;
+    hub.publish_on_admin(&[("topic", TOPIC), ("data", "last")])?;
+    // Each has had the last event once it is counted.
+    eventually("24 deliveries", PATIENCE, || {
+        Ok((hub.metric_sum("gush_deliveries_total")? == 3 * 8).then_some(()))
+    })?;
+    hub.sigterm()?;
+    for reader in readers {
+        let events = reader.join().expect("no panic")?;
+        assert_eq!(events, ["stored", &big, "last"]);
+    }
+    let status = hub.wait_exit(PATIENCE)?;
     assert!(status.success(), "{}", hub.output());
     Ok(())
 }

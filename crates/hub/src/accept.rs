@@ -24,9 +24,8 @@ use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
 use crate::publish_plain::{self, Left};
 use crate::request::{Door, HEADERS_MAX, PlainSubscribe, parse_subscribe};
-use crate::shard::NewSubscriber;
 use crate::socket::{Arriving, SocketOptions};
-use crate::subscribe;
+use crate::subscribe::{self, Becomes};
 use crate::tls::TlsCell;
 use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
 
@@ -233,16 +232,17 @@ async fn subscribe_fast(
     permit: LobbyPermit,
 ) -> Ended {
     let hub = &listener.hub;
-    let admission = match subscribe::admit(hub, &request.headers, &request.query, false).await {
+    let (headers, query) = (&request.headers, &request.query);
+    let admission = match subscribe::admit(hub, headers, query, Becomes::Socket).await {
         Ok(admission) => admission,
-        Err(rejection) => return reject(hub, transport, &request.headers, &rejection).await,
+        Err(rejection) => return reject(hub, transport, headers, &rejection).await,
     };
     let framing = if request.is_http11 {
         Framing::Chunked
     } else {
         Framing::Raw
     };
-    let mut bytes = answer::stream_head(hub, &request.headers, &admission, request.is_http11);
+    let mut bytes = answer::stream_head(hub, headers, &admission, request.is_http11);
     bytes.extend_from_slice(Frame::of_text(&admission.first).framed(framing));
     // A fresh socket takes these few hundred bytes at once; the timeout is for the one that cannot.
     let head_timeout = hub.policy.load().settings.head_timeout;
@@ -250,29 +250,12 @@ async fn subscribe_fast(
         transport.write_all(&bytes).await?;
         transport.flush().await
     });
-    let sink = match sent.await {
-        Ok(Ok(())) => transport.into_sink(framing),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    };
-    let sink = match sink {
-        Ok(sink) => sink,
-        Err(error) => {
-            if let Some(present) = &admission.present {
-                hub.presence.leave(present);
-            }
-            return Err(error.into());
-        }
-    };
-    hub.hand_over(NewSubscriber {
-        sink: Arriving::Here(sink),
-        selection: admission.selection,
-        start: admission.start,
-        expires_at_ms: admission.expires_at_ms,
-        present: admission.present,
-        permit: Some(permit.leave_lobby()),
-    })
-    .await;
+    sent.await??;
+    let sink = Arriving::Here(transport.into_sink(framing)?);
+    let permit = Some(permit.leave_lobby());
+    if let Some(subscriber) = admission.subscriber(sink, permit) {
+        hub.hand_over(subscriber).await;
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::jwks;
 use crate::keys::KeyRing;
 use crate::origin;
 use crate::policy::Policy;
+use crate::shard::ShardPlace;
 use crate::token::{Claims, TokenError};
 
 /// A request that is not served, and what the peer may read about it.
@@ -116,6 +117,16 @@ pub fn while_draining(policy: &Policy, headers: &HeaderMap) -> Rejection {
 pub fn no_connection() -> Rejection {
     let wait = Duration::from_secs(fastrand::u64(1..=10));
     Rejection::unavailable("the hub has no connection to spare", wait)
+}
+
+/// The place of a subscriber whose connection was admitted. There may be none: connections of the
+/// public listeners are as many as there are places, those of the admin listener come on top.
+///
+/// # Errors
+///
+/// 503, as at the limit of connections.
+pub fn place(found: Option<ShardPlace>) -> Result<ShardPlace, Rejection> {
+    found.ok_or_else(no_connection)
 }
 
 /// Counts open connections against their limits.

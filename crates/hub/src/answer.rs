@@ -24,9 +24,8 @@ use crate::origin;
 use crate::publish;
 use crate::publish_batch::{self, BatchBody};
 use crate::request::{BATCH_TYPE, Door, Route, is_batch, route};
-use crate::shard::NewSubscriber;
 use crate::socket::{Arriving, PipeBody, Sink, pipe};
-use crate::subscribe::{self, Admission, STREAM_HEADERS};
+use crate::subscribe::{self, Admission, Becomes, STREAM_HEADERS};
 use crate::subscriptions;
 use crate::transport::Stage;
 
@@ -359,11 +358,17 @@ async fn subscribe_in_hyper(
     query: &str,
     is_head: bool,
 ) -> Result<Answer, Rejection> {
-    let admission = subscribe::admit(hub, &parts.headers, query, is_head).await?;
+    let becomes = if is_head {
+        Becomes::Head
+    } else {
+        Becomes::Pipe
+    };
+    let mut admission = subscribe::admit(hub, &parts.headers, query, becomes).await?;
     let mut answer = stream_answer(&admission);
-    if is_head {
+    let (sink, body) = pipe(std::mem::take(&mut admission.first).into());
+    let Some(subscriber) = admission.subscriber(Arriving::Here(Sink::Pipe(sink)), None) else {
         return Ok(answer);
-    }
+    };
     if parts.version < Version::HTTP_2 {
         answer.headers_mut().insert(
             http::header::CONNECTION,
@@ -373,21 +378,12 @@ async fn subscribe_in_hyper(
     if let Some(stage) = parts.extensions.get::<Arc<Stage>>() {
         stage.streaming();
     }
-    let (sink, body) = pipe(admission.first.into());
     *answer.body_mut() = AnswerBody {
         kind: BodyKind::Stream(body),
         busy: None,
         active: None,
     };
-    hub.hand_over(NewSubscriber {
-        sink: Arriving::Here(Sink::Pipe(sink)),
-        selection: admission.selection,
-        start: admission.start,
-        expires_at_ms: admission.expires_at_ms,
-        present: admission.present,
-        permit: None,
-    })
-    .await;
+    hub.hand_over(subscriber).await;
     Ok(answer)
 }
 

@@ -17,7 +17,7 @@ use crate::metrics::{Metrics, Readings};
 use crate::policy::PolicyCell;
 use crate::presence::Presence;
 use crate::replay::Replayer;
-use crate::shard::{Command, Inbox, NewSubscriber, Seat};
+use crate::shard::{Command, Inbox, NewSubscriber, Seat, ShardPlace};
 use crate::socket::{Arriving, table};
 use crate::window::Window;
 
@@ -35,7 +35,7 @@ pub struct Hub {
     pub window: Arc<Window>,
     /// The ways into the shards.
     pub(crate) shards: Vec<ShardDoor>,
-    /// Most streams of one shard.
+    /// Most sockets of one shard.
     shard_streams_max: usize,
     /// The settings now.
     pub policy: Arc<PolicyCell>,
@@ -120,46 +120,45 @@ impl Hub {
         }
     }
 
-    /// Hands an admitted subscriber to a shard, each in turn, passing over full ones. If the shard
-    /// has ended meanwhile (the drain was quicker than the admission), the stream ends at once.
+    /// A place for a socket, in each shard in turn, passing over full ones.
+    pub(crate) fn claim_place(&self) -> Option<ShardPlace> {
+        let max = self.shard_streams_max;
+        self.in_turn()
+            .find_map(|shard| ShardPlace::claim(&self.shards[shard].inbox, shard, max))
+    }
+
+    /// The way into a shard, each in turn, for a stream without a socket of its own.
+    pub(crate) fn place_without_socket(&self) -> ShardPlace {
+        let shard = self.in_turn().next().expect("a hub has shards");
+        ShardPlace::without_socket(&self.shards[shard].inbox, shard)
+    }
+
+    fn in_turn(&self) -> impl Iterator<Item = usize> {
+        let count = self.shards.len();
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        (0..count).map(move |further| (turn % count + further) % count)
+    }
+
+    /// Hands an admitted subscriber to its shard. If the shard has ended meanwhile (the drain was
+    /// quicker than the admission), the stream ends at once.
     pub async fn hand_over(&self, mut subscriber: NewSubscriber) {
-        let Some(shard) = self.next_shard() else {
-            // Public connections are admitted only as far as there are places; those of the admin
-            // listener come on top.
-            tracing::error!("no shard has a place for a subscriber");
-            return self.end(subscriber);
-        };
+        let shard = &self.shards[subscriber.place.shard()];
         if let Some(sender) = &shard.sender {
             subscriber.sink = match send(sender, subscriber.sink).await {
                 Ok(sink) => sink,
                 Err(error) => {
                     tracing::error!(%error, "a subscriber's socket could not be handed over");
-                    shard.inbox.release();
-                    if let Some(present) = &subscriber.present {
-                        self.presence.leave(present);
-                    }
                     return;
                 }
             };
         }
         let refused = shard.inbox.send(Command::Subscribe(Box::new(subscriber)));
         if let Err(Command::Subscribe(subscriber)) = refused {
-            shard.inbox.release();
             self.end(*subscriber);
         }
     }
 
-    fn next_shard(&self) -> Option<&ShardDoor> {
-        let count = self.shards.len();
-        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
-        let mut in_turn = (0..count).map(|further| &self.shards[(turn + further) % count]);
-        in_turn.find(|shard| shard.inbox.claim(self.shard_streams_max))
-    }
-
     fn end(&self, subscriber: NewSubscriber) {
-        if let Some(present) = &subscriber.present {
-            self.presence.leave(present);
-        }
         let retry = self.policy.load().settings.retry;
         let words = dialect::retry_line(retry).map(|line| Frame::of_text(&line));
         // A socket that was sent ends with the shard that it was sent to.

@@ -19,6 +19,7 @@ const UNDER_WAY_MAX: usize = 256;
 /// A subscriber as the active-subscriptions API shows it.
 #[derive(Debug)]
 pub struct Present {
+    of: Arc<Presence>,
     number: u64,
     /// `urn:uuid:` and a random UUID, fresh per connection.
     pub subscriber: String,
@@ -26,6 +27,16 @@ pub struct Present {
     pub matchers: Vec<String>,
     /// The `mercure.payload` of its token.
     pub payload: Option<serde_json::Value>,
+}
+
+/// A subscriber's entry, which it leaves when this is dropped.
+#[derive(Debug)]
+pub struct Attendance(Arc<Present>);
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.0.of.leave(&self.0);
+    }
 }
 
 /// The active subscriptions of this hub.
@@ -62,8 +73,14 @@ impl Presence {
     }
 
     /// Enters a subscriber and publishes that its subscriptions are active.
-    pub fn enter(&self, matchers: Vec<String>, payload: Option<serde_json::Value>) -> Arc<Present> {
+    #[must_use = "it leaves when this is dropped"]
+    pub fn enter(
+        self: &Arc<Self>,
+        matchers: Vec<String>,
+        payload: Option<serde_json::Value>,
+    ) -> Attendance {
         let present = Arc::new(Present {
+            of: Arc::clone(self),
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
             subscriber: format!("urn:uuid:{}", uuid::Uuid::new_v4()),
             matchers,
@@ -74,12 +91,12 @@ impl Presence {
             // In the log's order already; nobody waits for it here.
             drop(self.publish(&present, matcher, true));
         }
-        present
+        Attendance(present)
     }
 
-    /// Takes a subscriber out. Called by shards, so the events are published elsewhere, by
+    /// Takes a subscriber out. Shards get here, so the events are published elsewhere, by
     /// [`Self::publish_leavings`].
-    pub fn leave(&self, present: &Arc<Present>) {
+    fn leave(&self, present: &Arc<Present>) {
         lock(&self.present).remove(&present.number);
         lock(&self.left).push_back(Arc::clone(present));
         self.changed.notify_one();

@@ -177,7 +177,6 @@ impl Running {
             window: Arc::clone(&window),
             replayer: Arc::clone(&replayer),
             policy: Arc::clone(&policy),
-            presence: Arc::clone(&presence),
             clock: clock.clone(),
         });
         let started = seats.into_iter().zip(&metrics.shards);

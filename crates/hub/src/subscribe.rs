@@ -8,12 +8,14 @@ use std::sync::Arc;
 use gush_log::{Bounds, Flow, Located, Log, Offset, Position, ReadLimit};
 use http::HeaderMap;
 
-use crate::admit::{self, Rejection};
+use crate::admit::{self, ConnectionPermit, Rejection};
 use crate::dialect::{self, Cursor, EARLIEST, PAIRS_MAX, SubscribeRequest};
 use crate::form::{Pair, parse_pairs};
 use crate::hub::Hub;
-use crate::presence::Present;
+use crate::presence::Attendance;
 use crate::selection::Selection;
+use crate::shard::{NewSubscriber, ShardPlace};
+use crate::socket::Arriving;
 use crate::token::Claims;
 
 /// Most stored events looked at for the id in the answer's header when the cursor is unknown.
@@ -37,11 +39,33 @@ pub struct Admission {
     /// When its token expires, in milliseconds of the hub's clock.
     pub expires_at_ms: Option<u64>,
     /// Its entry in the active subscriptions, if those are on.
-    pub present: Option<Arc<Present>>,
+    pub present: Option<Attendance>,
+    /// Its way into a shard, unless nothing but the head was asked for.
+    pub place: Option<ShardPlace>,
     /// The answer's `Last-Event-ID`; only when the request had a cursor.
     pub answer_id: Option<String>,
     /// What every stream begins with: a comment, `retry:`, and the gap event if there is a gap.
     pub first: Vec<u8>,
+}
+
+impl Admission {
+    /// The subscriber on its way into its shard; `None` if it has none to go to.
+    #[must_use]
+    pub fn subscriber(
+        self,
+        sink: Arriving,
+        permit: Option<ConnectionPermit>,
+    ) -> Option<NewSubscriber> {
+        Some(NewSubscriber {
+            sink,
+            selection: self.selection,
+            start: self.start,
+            expires_at_ms: self.expires_at_ms,
+            present: self.present,
+            place: self.place?,
+            permit,
+        })
+    }
 }
 
 /// The headers of a stream's answer, without those that frame it.
@@ -58,17 +82,28 @@ pub const STREAM_HEADERS: [(&str, &str); 5] = [
     ("x-accel-buffering", "no"),
 ];
 
-/// Decides a subscribe request. With `is_head` nobody is entered anywhere.
+/// What a subscribe request is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Becomes {
+    /// A stream on the socket that it came by.
+    Socket,
+    /// A stream inside hyper's connection.
+    Pipe,
+    /// Only the head of an answer: nobody is entered anywhere.
+    Head,
+}
+
+/// Decides a subscribe request.
 ///
 /// # Errors
 ///
 /// 400 for a request that cannot be, 401 without a good token, 503 or its soft form while the hub
-/// drains.
+/// drains, 503 without a place for the stream.
 pub async fn admit(
     hub: &Hub,
     headers: &HeaderMap,
     query: &str,
-    is_head: bool,
+    becomes: Becomes,
 ) -> Result<Admission, Rejection> {
     let policy = hub.policy.load_full();
     if hub.is_draining() {
@@ -88,7 +123,12 @@ pub async fn admit(
         cursor,
         wants_gap,
     } = request;
-    let texts = policy.settings.subscriptions && !is_head;
+    let place = match becomes {
+        Becomes::Head => None,
+        Becomes::Socket => Some(admit::place(hub.claim_place())?),
+        Becomes::Pipe => Some(hub.place_without_socket()),
+    };
+    let texts = policy.settings.subscriptions && place.is_some();
     let texts: Option<Vec<String>> = texts.then(|| {
         matchers
             .iter()
@@ -114,6 +154,7 @@ pub async fn admit(
         start: found.start,
         expires_at_ms,
         present,
+        place,
         answer_id: found.answer_id,
         first,
     })

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admit::ConnectionPermit;
-use crate::presence::Present;
+use crate::presence::Attendance;
 use crate::replay::Chunk;
 use crate::selection::Selection;
 use crate::socket::Arriving;
@@ -33,9 +33,62 @@ pub struct NewSubscriber {
     /// When its token expires, in milliseconds of the hub's clock.
     pub expires_at_ms: Option<u64>,
     /// Its entry in the active subscriptions, if those are on.
-    pub present: Option<Arc<Present>>,
+    pub present: Option<Attendance>,
+    /// Where it goes.
+    pub place: ShardPlace,
     /// Its share of the connection limit, given back when the stream ends.
     pub permit: Option<ConnectionPermit>,
+}
+
+/// A stream's way into a shard, with a place in that shard's descriptor table if it is a socket.
+/// The place is given back when this is dropped, unless the shard has taken it over.
+#[derive(Debug)]
+pub struct ShardPlace {
+    inbox: Arc<Inbox>,
+    shard: usize,
+    is_claimed: bool,
+}
+
+impl ShardPlace {
+    /// For a socket, if fewer than `max` are in this shard or on their way there.
+    pub(crate) fn claim(inbox: &Arc<Inbox>, shard: usize, max: usize) -> Option<Self> {
+        let claim = |sockets| (sockets < max).then_some(sockets + 1);
+        let claimed = inbox
+            .sockets
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim);
+        claimed.is_ok().then(|| Self {
+            inbox: Arc::clone(inbox),
+            shard,
+            is_claimed: true,
+        })
+    }
+
+    /// For a stream that takes no descriptor.
+    pub(crate) fn without_socket(inbox: &Arc<Inbox>, shard: usize) -> Self {
+        Self {
+            inbox: Arc::clone(inbox),
+            shard,
+            is_claimed: false,
+        }
+    }
+
+    /// The number of the shard.
+    pub(crate) const fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// The shard has the stream, and gives its place back.
+    pub(super) fn settle(mut self) {
+        self.is_claimed = false;
+    }
+}
+
+impl Drop for ShardPlace {
+    fn drop(&mut self) {
+        if self.is_claimed {
+            self.inbox.release();
+        }
+    }
 }
 
 /// A request to a shard.
@@ -65,8 +118,8 @@ pub struct Inbox {
     awake: AtomicBool,
     /// The shard has no subscriber, so events are no reason to wake it.
     vacant: AtomicBool,
-    /// Subscribers in the shard and on their way to it.
-    streams: AtomicUsize,
+    /// Sockets in the shard and on their way to it.
+    sockets: AtomicUsize,
 }
 
 impl Inbox {
@@ -76,7 +129,7 @@ impl Inbox {
             waker,
             awake: AtomicBool::new(false),
             vacant: AtomicBool::new(true),
-            streams: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
         }
     }
 
@@ -94,17 +147,9 @@ impl Inbox {
         Ok(())
     }
 
-    /// Claims a stream's place, if fewer than `max` are taken.
-    pub(crate) fn claim(&self, max: usize) -> bool {
-        let claim = |streams| (streams < max).then_some(streams + 1);
-        self.streams
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim)
-            .is_ok()
-    }
-
-    /// Gives a stream's place back.
-    pub(crate) fn release(&self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
+    /// Gives a socket's place back.
+    pub(super) fn release(&self) {
+        self.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Wakes the shard so that it looks for new events: one system call, none if it is awake.
@@ -160,5 +205,30 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_claimed_by_sockets_and_given_back() {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a wake-up");
+        let inbox = Arc::new(Inbox::new(waker));
+        let claim = || ShardPlace::claim(&inbox, 0, 2);
+        let first = claim().expect("the first");
+        let second = claim().expect("the second");
+        assert!(claim().is_none());
+        // Streams of HTTP/2 take no descriptor of the shard's.
+        drop(ShardPlace::without_socket(&inbox, 0));
+        assert!(claim().is_none());
+        drop(first);
+        let third = claim().expect("what was given back");
+        third.settle();
+        drop(second);
+        assert!(claim().is_some());
+        assert_eq!(inbox.sockets.load(Ordering::Relaxed), 1, "the shard's own");
     }
 }

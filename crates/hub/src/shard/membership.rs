@@ -79,10 +79,6 @@ impl Shard {
             Ok(sink) => sink,
             Err(error) => {
                 tracing::error!(%error, "a subscriber's socket did not arrive");
-                self.inbox.release();
-                if let Some(present) = &new.present {
-                    self.shared.presence.leave(present);
-                }
                 return;
             }
         };
@@ -92,14 +88,11 @@ impl Shard {
         if let Err(error) = sink.register(self.poll.registry(), token) {
             tracing::error!(%error, "a subscriber's socket could not be watched");
             self.metrics.closed(sink.kind(), CloseReason::InternalError);
-            self.inbox.release();
-            if let Some(present) = &new.present {
-                self.shared.presence.leave(present);
-            }
             sink.close(CloseReason::InternalError, None, false);
             return;
         }
         introduce(&sink, &self.inbox, key);
+        new.place.settle();
         let selection = self.selections.intern(new.selection);
         let policy = self.shared.policy.load();
         let subscriber = Subscriber {
@@ -224,7 +217,9 @@ impl Shard {
         let Some(subscriber) = self.subscribers.remove(index) else {
             return;
         };
-        self.inbox.release();
+        if subscriber.sink.kind().has_socket() {
+            self.inbox.release();
+        }
         self.wheel.clear(index);
         self.behind.forget(index);
         self.leave_lists(subscriber.memberships.as_slice());
@@ -243,10 +238,8 @@ impl Shard {
             ticks = self.shared.clock.tick().saturating_sub(subscriber.opened_at),
             "stream closed"
         );
-        if let Some(present) = &subscriber.present {
-            self.shared.presence.leave(present);
-        }
         let at_border = subscriber.at_border();
+        drop(subscriber.present);
         subscriber.sink.close(reason, last_words, at_border);
     }
 

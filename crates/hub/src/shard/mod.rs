@@ -20,7 +20,6 @@ use crate::frame::{Frame, Framing};
 use crate::matcher_table::{MatcherId, MatcherTable};
 use crate::metrics::ShardMetrics;
 use crate::policy::PolicyCell;
-use crate::presence::Presence;
 use crate::replay::Replayer;
 use crate::socket::{Heard, Sink, reason_of, table};
 use crate::window::{Entry, Window};
@@ -61,7 +60,7 @@ mod wheel;
 use batch::Batch;
 use behind::Behind;
 use flush::Held;
-pub use inbox::{Command, Inbox, NewSubscriber, SubscriberKey};
+pub use inbox::{Command, Inbox, NewSubscriber, ShardPlace, SubscriberKey};
 use membership::Selections;
 use subscriber::{Sent, Subscribers};
 use wheel::Wheel;
@@ -88,7 +87,6 @@ pub(crate) struct Shared {
     pub(crate) window: Arc<Window>,
     pub(crate) replayer: Arc<Replayer>,
     pub(crate) policy: Arc<PolicyCell>,
-    pub(crate) presence: Arc<Presence>,
     pub(crate) clock: Clock,
 }
 

@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::inbox::SubscriberKey;
 use crate::admit::ConnectionPermit;
 use crate::matcher_table::MatcherId;
-use crate::presence::Present;
+use crate::presence::Attendance;
 use crate::selection::Selection;
 use crate::socket::Sink;
 
@@ -84,7 +84,8 @@ pub(super) struct Subscriber {
     pub(super) opened_at: u32,
     pub(super) events: u64,
     pub(super) bytes: u64,
-    pub(super) present: Option<Arc<Present>>,
+    /// Held for its drop, too.
+    pub(super) present: Option<Attendance>,
     /// Held for its drop: the connection counts until the stream ends, not until its head is out.
     pub(super) _permit: Option<ConnectionPermit>,
 }

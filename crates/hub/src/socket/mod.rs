@@ -273,6 +273,15 @@ impl SinkKind {
     /// Every kind, in the order of the metric's label values.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Tls, Self::Pipe];
 
+    /// Whether there is a descriptor behind it that the shard holds.
+    #[must_use]
+    pub const fn has_socket(self) -> bool {
+        match self {
+            Self::Tcp | Self::Tls => true,
+            Self::Pipe => false,
+        }
+    }
+
     /// The label value.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Peer, ROOMY, Rig};
+use super::rig::{Peer, ROOMY, Rig};
 
 /// Tells when the shard has taken in everything published so far.
 struct Marker(Peer);
