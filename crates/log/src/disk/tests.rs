@@ -8,6 +8,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::contract::{Backend, check};
 
+mod crashes;
+mod damage;
+mod failures;
+mod ids;
+mod retention;
+mod rig;
+
 struct Disk {
     config: DiskConfig,
     dirs: Mutex<Vec<TempDir>>,
@@ -70,9 +77,6 @@ fn the_contract_holds_without_syncs() {
         ..DiskConfig::default()
     });
 }
-
-/// Crashes, failing disks and damage, on a disk made for it.
-mod faults;
 
 fn draft(data: &str) -> Draft {
     Draft {
