@@ -3,14 +3,17 @@
 
     bench/scenarios/growth.py GUSH_BINARY OUTPUT_FOLDER [QUESTION...]
 
-Questions: subscribers, sizes, topics, matchers, idle, shards (all by default). A hub is started
-anew for each figure, pinned to core 0 where one shard is measured, the generator to core 1. Raw
-results go to OUTPUT_FOLDER/growth.jsonl, one line per run; charts beside them.
+Questions: subscribers, broadcast, sizes, topics, matchers, idle, shards (all by default), and
+million, which takes ten minutes and the settings of docs/operate/a-million.md. A hub is started anew
+for each figure, pinned to core 0 where one shard is measured, the generator to core 1. Raw results
+go to OUTPUT_FOLDER/growth.jsonl, one line per run; charts beside them. Where a figure was measured
+several times the charts have the median. `draw` as the only question draws what is there.
 """
 import json
 import math
 import os
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -31,11 +34,11 @@ class Hub:
             if line.strip() == "ready":
                 break
 
-    def bench(self, gush, mode, *options):
+    def bench(self, gush, mode, *options, pinned=True):
         url = f"http://127.0.0.1:{self.port}/.well-known/mercure"
-        command = [gush, "bench", mode, "--url", url, "--publisher-key", KEY,
-                   "--pin-generator", "1", "--json", *map(str, options)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+        command = [gush, "bench", mode, "--url", url, "--publisher-key", KEY, "--json",
+                   *(("--pin-generator", "1") if pinned else ()), *map(str, options)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
         if not done.stdout.startswith("{"):
             raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
         return json.loads(done.stdout)
@@ -48,7 +51,7 @@ class Hub:
 def run(gush, out, question, x, mode, options, hub_options=(), pinned=True):
     hub = Hub(gush, hub_options, pinned)
     try:
-        report = hub.bench(gush, mode, *options)
+        report = hub.bench(gush, mode, *options, pinned=pinned)
     finally:
         hub.end()
     failed = [check["name"] for check in report["checks"] if not check["passed"]]
@@ -67,33 +70,52 @@ def tables_for(count):
     return ("--max-connections", str(count + 2000))
 
 
-def subscribers(gush, out):
-    for count in (1000, 3000, 10000, 19000, 50000, 100000):
-        for window in (1, 4, 16):
-            events = max(8, min(400, 2_000_000 // count))
+def subscribers(gush, out, counts=(1000, 3000, 10000, 19000, 50000, 100000, 300000),
+                windows=(1, 4, 16)):
+    for count in counts:
+        for window in windows:
+            events = max(4, window, min(400, 2_000_000 // count))
             run(gush, out, f"window-{window}", count, "fanout",
                 ("--subscribers", count, "--window", window, "--events", events),
                 tables_for(count))
 
 
 def sizes(gush, out):
-    for size in (40, 200, 1000, 4000, 16000, 64000):
-        events = max(20, min(400, 8_000_000 // size))
+    for size in (40, 200, 1000, 4000, 16000, 64000, 250000, 1000000):
+        events = max(10, min(400, 8_000_000 // size))
         run(gush, out, "size", size, "fanout",
             ("--subscribers", 1000, "--window", 1, "--events", events, "--size", size))
 
 
-def topics(gush, out):
-    for count in (1, 10, 100, 1000, 10000):
-        run(gush, out, "topics", count, "topics",
-            ("--subscribers", 10000, "--topics", count, "--window", 4, "--seconds", 3))
+def broadcast(gush, out, counts=(1000, 10000, 100000, 300000)):
+    """One event to streams that have been idle, hub and generator on both cores."""
+    for count in counts:
+        run(gush, out, "broadcast", count, "idle",
+            ("--subscribers", count, "--seconds", 2, "--broadcast"), tables_for(count),
+            pinned=False)
 
 
-def matchers(gush, out):
-    for count in (10, 100, 1000, 10000):
-        run(gush, out, "templates", count, "topics",
-            ("--subscribers", 10000, "--topics", count, "--templates", "--window", 4,
-             "--seconds", 3))
+def topics(gush, out, counts=(1, 10, 100, 1000, 10000, 100000), kind="topics"):
+    """10,000 subscribers, or as many as there are topics."""
+    templates = ("--templates",) if kind == "templates" else ()
+    for count in counts:
+        subscribers_count = max(count, 10000)
+        run(gush, out, kind, count, "topics",
+            ("--subscribers", subscribers_count, "--topics", count, *templates, "--window", 4,
+             "--seconds", 3), tables_for(subscribers_count))
+
+
+def matchers(gush, out, counts=(10, 100, 1000, 10000, 100000)):
+    topics(gush, out, counts, "templates")
+
+
+def million(gush, out):
+    """What the other questions ask, with 1,000,000."""
+    count = (1_000_000,)
+    broadcast(gush, out, count)
+    subscribers(gush, out, count, (1, 16))
+    topics(gush, out, count)
+    matchers(gush, out, count)
 
 
 def idle(gush, out):
@@ -111,8 +133,10 @@ def shards(gush, out):
             ("--shards", str(count)), pinned=False)
 
 
-QUESTIONS = {"subscribers": subscribers, "sizes": sizes, "topics": topics, "matchers": matchers,
-             "idle": idle, "shards": shards}
+QUESTIONS = {"subscribers": subscribers, "broadcast": broadcast, "sizes": sizes,
+             "topics": topics, "matchers": matchers, "idle": idle, "shards": shards}
+# Only when asked for.
+SPECIAL = {"million": million, "draw": lambda gush, out: None}
 
 
 def chart(path, title, x_unit, y_unit, lines):
@@ -139,14 +163,18 @@ def chart(path, title, x_unit, y_unit, lines):
         svg.append(f'<text x="{at_x(x):.0f}" y="318" text-anchor="middle" font-size="10">{x:,}</text>')
     svg.append(f'<text x="340" y="338" text-anchor="middle">{x_unit}</text>'
                f'<text x="60" y="42">{y_unit}</text>')
+    label_y = {}
+    ends = sorted(((at_y(line[-1][1]), name) for name, line in lines.items() if line))
+    for y, name in ends:
+        label_y[name] = max([y + 4, *(other + 13 for other in label_y.values())])
     for color, (name, line) in zip(colors, lines.items()):
         line = [p for p in line if p[0] > 0 and p[1] > 0]
         path_of = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in line)
         svg.append(f'<polyline points="{path_of}" fill="none" stroke="{color}" stroke-width="2"/>')
         svg.extend(f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3" fill="{color}"/>'
                    for x, y in line)
-        x, y = line[-1]
-        svg.append(f'<text x="{at_x(x) + 8:.0f}" y="{at_y(y) + 4:.0f}">{name}</text>')
+        if line:
+            svg.append(f'<text x="{at_x(line[-1][0]) + 8:.0f}" y="{label_y[name]:.0f}">{name}</text>')
     svg.append("</svg>")
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(svg) + "\n")
@@ -157,17 +185,22 @@ def draw(folder):
         runs = [json.loads(line) for line in file]
 
     def line(question, key):
-        return [(run["x"], run["results"][key]) for run in runs
-                if run["question"] == question and run["results"].get(key)]
+        found = {}
+        for run in runs:
+            if run["question"] == question and run["results"].get(key):
+                found.setdefault(run["x"], []).append(run["results"][key])
+        return sorted((x, statistics.median(values)) for x, values in found.items())
 
     cpu = "server_cpu_us_per_delivery"
     at = lambda name: os.path.join(folder, name)
     chart(at("subscribers-cpu.svg"), "CPU of a delivery by subscribers", "subscribers", "µs",
-          {f"{w} in flight": line(f"window-{w}", cpu) for w in (1, 4, 16)})
+          {**{f"{w} in flight": line(f"window-{w}", cpu) for w in (1, 4, 16)},
+           "one after a pause": line("broadcast", cpu)})
     chart(at("size-cpu.svg"), "CPU of a delivery by event size, one in flight, 1,000 subscribers",
           "bytes of data", "µs", {"CPU": line("size", cpu)})
-    chart(at("topics-cpu.svg"), "CPU of a delivery by topics, 10,000 subscribers, 4 in flight",
-          "topics", "µs", {"exact": line("topics", cpu), "templates": line("templates", cpu)})
+    chart(at("topics-cpu.svg"), "CPU of a delivery by topics, 4 in flight, 10,000 subscribers or "
+          "one for each topic", "topics", "µs",
+          {"exact": line("topics", cpu), "templates": line("templates", cpu)})
     chart(at("idle-latency.svg"), "p99 of an event by idle streams beside", "idle streams", "µs",
           {f"{r} receivers": line(f"receivers-{r}", "latency_p99_us") for r in (1, 100, 1000)})
 
@@ -179,7 +212,7 @@ def main():
     started = time.time()
     with open(os.path.join(folder, "growth.jsonl"), "a", encoding="utf-8") as out:
         for question in questions:
-            QUESTIONS[question](gush, out)
+            {**QUESTIONS, **SPECIAL}[question](gush, out)
     draw(folder)
     print(f"{time.time() - started:.0f} s")
 
