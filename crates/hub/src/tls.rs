@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::error::ServeError;
+use crate::transport::Bordered;
 
 /// The certificate in use. New handshakes take the newest; open streams keep what they have.
 pub(crate) struct TlsCell {
@@ -49,9 +50,9 @@ impl TlsCell {
         time(&self.cert).max(time(&self.key))
     }
 
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<Bordered>> {
         TlsAcceptor::from(self.config.load_full())
-            .accept(stream)
+            .accept(Bordered::new(stream))
             .await
     }
 }
@@ -88,6 +89,8 @@ fn read(cert: &Path, key: &Path) -> Result<ServerConfig, ServeError> {
                 &at(key, &format!("does not fit --tls-cert: {error}")),
             )
         })?;
+    // A stream goes on without rustls; see `socket/records.rs`.
+    config.enable_secret_extraction = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

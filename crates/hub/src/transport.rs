@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::frame::Framing;
 use crate::request::parse_publish;
-use crate::socket::{Sink, TcpSink, TlsSink};
+use crate::socket::{Sink, TcpSink, TlsLayer, TlsSink};
 
 /// A connection from a peer.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) enum Transport {
     /// Without TLS.
     Plain(TcpStream),
     /// With TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Bordered>>),
 }
 
 impl Transport {
@@ -34,12 +34,9 @@ impl Transport {
         Ok(match self {
             Self::Plain(stream) => Sink::Tcp(TcpSink::new(stream.into_std()?, framing)),
             Self::Tls(stream) => {
-                let (stream, connection) = stream.into_inner();
-                Sink::Tls(Box::new(TlsSink::new(
-                    stream.into_std()?,
-                    connection,
-                    framing,
-                )))
+                let (Bordered { stream, border }, connection) = stream.into_inner();
+                let layer = TlsLayer::after(connection, border.is_here())?;
+                Sink::Tls(Box::new(TlsSink::new(stream.into_std()?, layer, framing)))
             }
         })
     }
@@ -82,6 +79,70 @@ impl AsyncWrite for Transport {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+/// A socket under TLS that knows whether what was read of it ends with a whole record: only then
+/// can somebody else than rustls go on reading.
+#[derive(Debug)]
+pub(crate) struct Bordered {
+    stream: TcpStream,
+    border: Border,
+}
+
+/// Where in the peer's records a reader stands.
+#[derive(Debug, Default)]
+struct Border {
+    /// Of the head that is being read: type, version, length.
+    head: [u8; 5],
+    head_bytes: usize,
+    body_bytes_left: usize,
+}
+
+impl Border {
+    const fn is_here(&self) -> bool {
+        self.head_bytes == 0 && self.body_bytes_left == 0
+    }
+
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while let Some((&first, rest)) = bytes.split_first() {
+            if self.body_bytes_left > 0 {
+                let count = self.body_bytes_left.min(bytes.len());
+                self.body_bytes_left -= count;
+                bytes = &bytes[count..];
+                continue;
+            }
+            self.head[self.head_bytes] = first;
+            self.head_bytes += 1;
+            bytes = rest;
+            if self.head_bytes == self.head.len() {
+                self.head_bytes = 0;
+                let [.., high, low] = self.head;
+                self.body_bytes_left = usize::from(u16::from_be_bytes([high, low]));
+            }
+        }
+    }
+}
+
+impl Bordered {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            border: Border::default(),
+        }
+    }
+}
+
+impl AsyncRead for Bordered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.border.pass(&buffer.filled()[before..]);
+        read
     }
 }
 
@@ -365,41 +426,83 @@ impl AsyncRead for Prefixed {
     }
 }
 
-/// Writing goes straight to the transport for both wrappers.
+/// Writing goes straight to what is wrapped.
 macro_rules! write_through {
-    ($wrapper:ty) => {
+    ($wrapper:ty, $inner:ident) => {
         impl AsyncWrite for $wrapper {
             fn poll_write(
                 mut self: Pin<&mut Self>,
                 context: &mut Context<'_>,
                 bytes: &[u8],
             ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.transport).poll_write(context, bytes)
+                Pin::new(&mut self.$inner).poll_write(context, bytes)
+            }
+
+            fn poll_write_vectored(
+                mut self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                slices: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.$inner).poll_write_vectored(context, slices)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                self.$inner.is_write_vectored()
             }
 
             fn poll_flush(
                 mut self: Pin<&mut Self>,
                 context: &mut Context<'_>,
             ) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.transport).poll_flush(context)
+                Pin::new(&mut self.$inner).poll_flush(context)
             }
 
             fn poll_shutdown(
                 mut self: Pin<&mut Self>,
                 context: &mut Context<'_>,
             ) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.transport).poll_shutdown(context)
+                Pin::new(&mut self.$inner).poll_shutdown(context)
             }
         }
     };
 }
 
-write_through!(Sniffed);
-write_through!(Prefixed);
+write_through!(Bordered, stream);
+write_through!(Sniffed, transport);
+write_through!(Prefixed, transport);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn borders_of_records_are_seen_however_the_bytes_come() {
+        let record = |length: u16| {
+            let mut record = vec![23, 3, 3];
+            record.extend_from_slice(&length.to_be_bytes());
+            record.resize(5 + usize::from(length), 0xff);
+            record
+        };
+        let records = [record(0), record(1), record(300), record(0x4100)];
+        let bytes = records.concat();
+        let mut borders = vec![0];
+        for record in &records {
+            borders.push(borders[borders.len() - 1] + record.len());
+        }
+        for step in [1, 2, 3, 5, 7, 306, 5000, bytes.len()] {
+            let mut border = Border::default();
+            let mut passed = 0;
+            for part in bytes.chunks(step) {
+                border.pass(part);
+                passed += part.len();
+                assert_eq!(
+                    border.is_here(),
+                    borders.contains(&passed),
+                    "{passed} by {step}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn only_whole_subscribe_heads_are_taken() {

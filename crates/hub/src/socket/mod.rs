@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 
 use mio::Token;
 use mio::net::TcpStream;
-use rustls::ServerConnection;
 
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
@@ -14,7 +13,10 @@ use crate::frame::{Frame, Framing};
 // A bare TCP socket: no buffer of its own.
 mod tcp;
 
-// A TCP socket under TLS: rustls holds what the kernel has not taken yet.
+// TLS after the handshake, of which a stream needs little.
+mod records;
+
+// A TCP socket under TLS: it holds what the kernel has not taken yet.
 mod tls;
 
 // A body that hyper sends: HTTP/2 streams, and subscribes that reached hyper's connection.
@@ -26,7 +28,7 @@ pub(crate) mod table;
 pub use pipe::{PIPE_BYTES_MAX, PipeBody, PipeSink, pipe};
 pub use table::Ticket;
 pub use tcp::{SocketOptions, TcpSink};
-pub use tls::TlsSink;
+pub use tls::{TlsLayer, TlsSink};
 
 /// Most frames in one write: a vectored call takes 1,024 at most (`IOV_MAX`), and past a few dozen
 /// the cost per frame no longer falls.
@@ -61,7 +63,7 @@ pub enum Wrapping {
     /// Nothing.
     Plain(Framing),
     /// TLS.
-    Tls(Box<ServerConnection>, Framing),
+    Tls(Box<TlsLayer>, Framing),
 }
 
 impl Sink {
@@ -77,8 +79,8 @@ impl Sink {
                 Ok((stream, Wrapping::Plain(framing)))
             }
             Self::Tls(sink) => {
-                let (stream, connection, framing) = sink.into_parts();
-                Ok((stream, Wrapping::Tls(Box::new(connection), framing)))
+                let (stream, layer, framing) = sink.into_parts();
+                Ok((stream, Wrapping::Tls(Box::new(layer), framing)))
             }
             Self::Pipe(sink) => Err(Self::Pipe(sink)),
         }
@@ -89,8 +91,8 @@ impl Sink {
     pub fn around(socket: OwnedFd, wrapping: Wrapping) -> Self {
         match wrapping {
             Wrapping::Plain(framing) => Self::Tcp(TcpSink::new(socket.into(), framing)),
-            Wrapping::Tls(connection, framing) => {
-                Self::Tls(Box::new(TlsSink::new(socket.into(), *connection, framing)))
+            Wrapping::Tls(layer, framing) => {
+                Self::Tls(Box::new(TlsSink::new(socket.into(), *layer, framing)))
             }
         }
     }
