@@ -4,7 +4,8 @@
 # bench/runs/<date>-peers/ and from it the table in README.md.
 #
 #   QUICK=1      one round of short runs, one scenario less: under 8 minutes, for a first look
-#   ROUNDS=3     how often every peer takes its turn; the figures are medians
+#   ROUNDS=3     how often every peer takes its turn; the figures are medians. 3 rounds take about 24
+#                minutes, 2 about 15
 #   PEERS="..."  which folders of bench/peers/, in this order
 #   OUT=DIR      where to write, in place of bench/runs/<date>-peers
 #   GUSH=FILE    the program that measures, in place of the one that is built
@@ -32,6 +33,8 @@ if [ -n "${QUICK:-}" ]; then
 else
     rounds=${ROUNDS:-3} hold=2 seconds=3 slow_events=5 fast_events=30
 fi
+# Memory hardly varies, and giving it back takes Pushpin a minute.
+idle_rounds=$((rounds < 3 ? 1 : 2))
 
 # What is measured: NAME MODE OPTIONS...; the names are read by `cargo xtask bench-records`.
 scenarios=(
@@ -152,8 +155,7 @@ cp "$here/recorded.json" "$out/recorded.json"
 for ((round = 1; round <= rounds; round++)); do
     for scenario in "${scenarios[@]}"; do
         read -r -a words <<<"$scenario"
-        # Memory hardly varies, and giving it back takes Pushpin a minute: two rounds are enough.
-        [ "${words[1]}" = idle ] && [ "$round" -gt 2 ] && continue
+        [ "${words[1]}" = idle ] && [ "$round" -gt "$idle_rounds" ] && continue
         say "round $round of $rounds: ${words[0]}"
         for peer in "${present[@]}"; do measure "$round" "$peer" "${words[@]}"; done
     done
