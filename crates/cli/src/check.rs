@@ -42,9 +42,9 @@ pub(crate) fn command() -> Command {
              Takes the options of `gush serve`, reads the same file and the same environment, \
              prints each option with its value and where the value came from, and exits with 1 \
              when something is wrong. Starts nothing and opens no listener.\n\n\
-             With --capacity it computes what so many streams need (descriptors, memory, kernel \
-             settings) and compares it with this host, a line for each setting; exit code 1 when \
-             they do not fit.",
+             With --capacity it computes what so many streams need (descriptors, memory, CPU, \
+             kernel settings) and compares it with this host, a line for each setting; exit code \
+             1 when they do not fit.",
         )
         .after_help(EXAMPLES)
         .args([capacity, json])

@@ -1,6 +1,7 @@
 //! `gush check --capacity N`: what N streams need, and whether this host has it.
 
 mod host;
+mod work;
 
 use gush_hub::budget::Budget;
 use gush_hub::config::{Settings, show_bytes};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{Failure, print};
 use host::Host;
+use work::Work;
 
 /// Streams that come back at once after a restart, and wait to be accepted; no kernel keeps more.
 const BACKLOG_MAX: u64 = 65_535;
@@ -106,6 +108,7 @@ struct Needs {
     budget: Budget,
     /// How the hub would spread them.
     plan: Plan,
+    work: Work,
 }
 
 impl Needs {
@@ -121,6 +124,7 @@ impl Needs {
             streams,
             budget: Budget::new(settings, count),
             plan: Plan::new(&asked, cores(), table),
+            work: Work::new(streams, settings.heartbeat),
         }
     }
 
@@ -148,8 +152,9 @@ impl Needs {
             format!("  kernel memory  {}, idle", bytes(self.budget.kernel_bytes)),
             format!("  descriptors    {}", grouped(self.descriptors())),
             format!("  shards         {tables}"),
-            String::new(),
         ];
+        lines.extend(self.work.lines());
+        lines.push(String::new());
         let width = |of: fn(&Finding) -> &str| {
             findings
                 .iter()
@@ -195,6 +200,7 @@ impl Needs {
             "descriptors": self.descriptors(),
             "shards": self.plan.shards,
             "own_descriptor_tables": self.plan.own_tables,
+            "cpu": self.work.json(),
             "settings": rows,
         })
         .to_string()
