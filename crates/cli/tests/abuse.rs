@@ -250,6 +250,39 @@ fn templates_built_to_backtrack_hold_nobody_up() -> Outcome<()> {
     Ok(())
 }
 
+/// Templates that only their expressions tell apart have to be compared with an event one by one.
+#[test]
+fn templates_alike_are_refused_when_they_are_too_many() -> Outcome<()> {
+    let mut pair = Pair::start()?;
+    // Which of two kinds each of ten expressions is: all accept something else.
+    let alike = |number: usize| {
+        let kinds = (0..10).map(|bit| ["{/a}", "{;b}"][number >> bit & 1]);
+        kinds.collect::<String>()
+    };
+    let texts: Vec<String> = (0..1024).map(alike).collect();
+    let mut refused = None;
+    let mut kept = Vec::new();
+    for pack in texts.chunks(10) {
+        let query: Vec<_> = pack.iter().map(|text| ("topic", text.as_str())).collect();
+        if let Ok(stream) = pair.hub.subscribe(&query) {
+            kept.push(stream);
+        } else {
+            let request = pair.hub.subscribe_request(&query)?;
+            refused = Some(pair.hub.connect()?.exchange(&request)?);
+        }
+    }
+    let refused = refused.ok_or_else(|| Failure::new("all were taken"))?;
+    refused.expect_status(&[503])?;
+    assert!(refused.header("retry-after").is_some());
+    // Who has few is taken whatever others hold.
+    let few = pair.hub.subscribe(&[("topic", &texts[1000])])?;
+    let post = [("topic", "/1;2;3"), ("data", "for some")];
+    pair.hub.publish(&post)?;
+    pair.check()?;
+    drop((few, kept));
+    Ok(())
+}
+
 #[test]
 fn expect_100_continue_is_answered_by_the_token() -> Outcome<()> {
     let mut pair = Pair::start()?;

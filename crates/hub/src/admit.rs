@@ -11,6 +11,7 @@ use crate::credentials::{self, Place};
 use crate::form::Pair;
 use crate::jwks;
 use crate::keys::KeyRing;
+use crate::matcher_table::crowds::Crowded;
 use crate::origin;
 use crate::policy::Policy;
 use crate::shard::ShardPlace;
@@ -127,6 +128,12 @@ pub fn no_connection() -> Rejection {
 /// 503, as at the limit of connections.
 pub fn place(found: Option<ShardPlace>) -> Result<ShardPlace, Rejection> {
     found.ok_or_else(no_connection)
+}
+
+/// The refusal of templates that are too many alike. Others leave, so later there may be room.
+pub fn crowded(refused: Crowded) -> Rejection {
+    let wait = Duration::from_secs(fastrand::u64(10..=60));
+    Rejection::unavailable(refused.to_string(), wait)
 }
 
 /// Counts open connections against their limits.

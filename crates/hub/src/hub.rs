@@ -13,6 +13,7 @@ use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::Frame;
 use crate::limits::Plan;
+use crate::matcher_table::crowds::Crowds;
 use crate::metrics::{Metrics, Readings};
 use crate::policy::PolicyCell;
 use crate::presence::Presence;
@@ -43,6 +44,8 @@ pub struct Hub {
     pub metrics: Metrics,
     /// Who is subscribed to what.
     pub presence: Arc<Presence>,
+    /// How many templates alike there may be.
+    pub(crate) crowds: Arc<Crowds>,
     /// The time.
     pub clock: Clock,
     /// Open connections of the public listeners.
@@ -109,6 +112,7 @@ impl Hub {
             policy: parts.policy,
             metrics: parts.metrics,
             presence: parts.presence,
+            crowds: Arc::default(),
             clock: parts.clock,
             replayer: parts.replayer,
             lookups: Semaphore::new(LOOKUPS_MAX),

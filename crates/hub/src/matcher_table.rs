@@ -15,6 +15,12 @@ mod index;
 // Hashes of literals and of parts of topics.
 mod hash;
 
+// The pieces of literals by which templates are told apart.
+mod keys;
+
+// How many templates that they do not tell apart there may be.
+pub mod crowds;
+
 #[cfg(test)]
 #[path = "matcher_table/tests.rs"]
 mod tests;

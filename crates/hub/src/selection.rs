@@ -2,6 +2,7 @@
 
 use gush_log::Offset;
 
+use crate::matcher_table::crowds::Places;
 use crate::topic::Matcher;
 
 /// The matchers of a subscriber and the grants of its token. Checked at admission, never changed.
@@ -15,6 +16,8 @@ pub struct Selection {
     pub wants_gap: bool,
     /// Damage of the log before this offset was announced in the answer's head.
     pub told_until: Option<Offset>,
+    /// What its templates take of the hub's crowds.
+    pub places: Places,
 }
 
 impl Selection {

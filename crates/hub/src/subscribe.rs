@@ -98,7 +98,8 @@ pub enum Becomes {
 /// # Errors
 ///
 /// 400 for a request that cannot be, 401 without a good token, 503 or its soft form while the hub
-/// drains, 503 without a place for the stream.
+/// drains, 503 without a place for the stream, 503 for many templates of which others have too
+/// many alike.
 pub async fn admit(
     hub: &Hub,
     headers: &HeaderMap,
@@ -135,11 +136,13 @@ pub async fn admit(
             .map(|matcher| matcher.text().to_owned())
             .collect()
     });
+    let places = hub.crowds.enter(&matchers).map_err(admit::crowded)?;
     let mut selection = Selection {
         matchers: matchers.into(),
         grants: grants.into(),
         wants_gap,
         told_until: None,
+        places,
     };
     let found = locate(hub, &mut selection, cursor).await;
     let selection = Arc::new(selection);

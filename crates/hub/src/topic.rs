@@ -180,6 +180,14 @@ impl Matcher {
             .flat_map(|template| template.inner_literals(&self.text))
     }
 
+    /// Whether each of those texts stands somewhere in the topic: far less work than to see
+    /// whether it fits, and no topic fits without.
+    pub(crate) fn has_inner_literals_in(&self, topic: &str) -> bool {
+        let topic = topic.as_bytes();
+        self.inner_literals()
+            .all(|literal| memchr::memmem::find(topic, literal.as_bytes()).is_some())
+    }
+
     /// What decides which topics fit, as numbers: templates that differ only in the names of
     /// their variables have the same. Nothing for others.
     pub(crate) fn program(&self) -> impl Iterator<Item = u64> {

@@ -16,16 +16,21 @@ use hashbrown::HashTable;
 
 use super::MatcherId;
 use super::hash::{LiteralHash, TopicHashes};
+use super::keys::{self, Key};
 use crate::topic::Matcher;
 
 // The templates and their lists.
 mod entries;
 
+// Lengths of keys in use.
+mod lengths;
+
 use entries::{Entries, NONE};
+use lengths::Lengths;
 
 /// Most templates a node keeps as a list. Matching some in vain costs no more than looking for
 /// the literal that tells them apart at every place of a topic of ordinary length.
-const LIST_MAX: u32 = 8;
+pub(super) const LIST_MAX: u32 = 8;
 
 const ROOT: u32 = 0;
 
@@ -41,6 +46,8 @@ pub struct Looked {
     pub met_count: usize,
     /// How many of them were matched in full.
     pub compared_count: usize,
+    /// What that took at most: bytes of the topic times expressions, of all of them.
+    pub steps_count: usize,
 }
 
 #[derive(Debug)]
@@ -113,12 +120,6 @@ struct Subject<'a> {
     bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
-    hash: u64,
-    length: u16,
-}
-
 impl Default for TemplateIndex {
     fn default() -> Self {
         Self::new(LiteralHash::default())
@@ -166,7 +167,7 @@ impl TemplateIndex {
 
     /// Adds a template; the place by which it is taken out again.
     pub(super) fn insert(&mut self, matcher: &Matcher, id: MatcherId) -> u32 {
-        let keys = self.keys(matcher);
+        let keys = keys::of(&self.hash, matcher);
         let mut node = ROOT;
         while self.nodes[at(node)].branch.is_some() {
             node = self.child(node, &keys, matcher);
@@ -203,38 +204,6 @@ impl TemplateIndex {
         let place = &mut self.nodes[at(node)];
         place.first = self.entries.link(place.first, entry, node);
         place.count += 1;
-    }
-
-    /// All keys by which a template may be told from others, in the order of their use.
-    fn keys(&self, matcher: &Matcher) -> Vec<Key> {
-        let prefix = matcher.literal_prefix().as_bytes();
-        let suffix = matcher.literal_suffix().as_bytes();
-        let mut keys = vec![
-            Key {
-                hash: self.hash.of(prefix),
-                length: short(prefix.len()),
-            },
-            Key {
-                hash: self.hash.of_reversed(suffix),
-                length: short(suffix.len()),
-            },
-        ];
-        let mut grams = Vec::new();
-        for literal in matcher.inner_literals().map(str::as_bytes) {
-            let length = 1 << literal.len().ilog2();
-            for gram in [&literal[..length], &literal[literal.len() - length..]] {
-                let key = Key {
-                    hash: self.hash.of(gram),
-                    length: short(length),
-                };
-                if !grams.contains(&key) {
-                    grams.push(key);
-                }
-            }
-        }
-        grams.sort_by_key(|key| std::cmp::Reverse(key.length));
-        keys.append(&mut grams);
-        keys
     }
 
     /// The child of a divided node that a template belongs to, made if it is not there.
@@ -325,7 +294,7 @@ impl TemplateIndex {
             } else {
                 branch.lengths.remove(node.length);
             }
-            if branch.groups.is_empty() && branch.lengths.0.is_empty() {
+            if branch.groups.is_empty() && branch.lengths.is_empty() {
                 self.nodes[at(node.parent)].branch = None;
             }
         }
@@ -344,7 +313,7 @@ impl TemplateIndex {
         while entry != NONE {
             let next = self.entries.next(entry);
             if let Some(matcher) = self.entries.matcher(entry).cloned() {
-                let keys = self.keys(&matcher);
+                let keys = keys::of(&self.hash, &matcher);
                 let child = self.child(node, &keys, &matcher);
                 self.link(child, entry);
                 if self.nodes[at(child)].count > self.nodes[at(fullest)].count {
@@ -432,11 +401,15 @@ impl TemplateIndex {
         if !can_fit {
             return false;
         }
+        let Some(matcher) = self.entries.matcher(entry) else {
+            return false;
+        };
+        if !matcher.has_inner_literals_in(subject.topic) {
+            return false;
+        }
         query.looked.compared_count += 1;
-        let fits = self
-            .entries
-            .matcher(entry)
-            .is_some_and(|matcher| matcher.is_expansion(subject.topic));
+        query.looked.steps_count += subject.topic.len() * matcher.expressions();
+        let fits = matcher.is_expansion(subject.topic);
         if fits {
             self.entries.set_stamp(entry, self.stamp.get());
         }
@@ -504,40 +477,9 @@ fn at(number: u32) -> usize {
     number as usize
 }
 
-/// A literal is part of a matcher, and those are far shorter than 64 KiB.
-fn short(length: usize) -> u16 {
-    u16::try_from(length).unwrap_or(u16::MAX)
-}
-
 /// A hash for a hash map from hashes that are random already but for their parent.
 fn spread(parent: u32, key: u64) -> u64 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 over the golden ratio
     let mixed = (key ^ u64::from(parent).wrapping_mul(ODD)).wrapping_mul(ODD);
     mixed ^ (mixed >> 32)
-}
-
-/// Lengths in use, ascending, each with the number of its users.
-#[derive(Debug, Default)]
-struct Lengths(Vec<(u16, u32)>);
-
-impl Lengths {
-    fn add(&mut self, length: u16) {
-        match self.0.binary_search_by_key(&length, |&(length, _)| length) {
-            Ok(at) => self.0[at].1 += 1,
-            Err(at) => self.0.insert(at, (length, 1)),
-        }
-    }
-
-    fn remove(&mut self, length: u16) {
-        if let Ok(at) = self.0.binary_search_by_key(&length, |&(length, _)| length) {
-            self.0[at].1 -= 1;
-            if self.0[at].1 == 0 {
-                self.0.remove(at);
-            }
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().map(|&(length, _)| usize::from(length))
-    }
 }

@@ -218,3 +218,43 @@ fn first_and_last(set: &[u64]) -> Option<RangeInclusive<usize>> {
     let first = first * 64 + set[first].trailing_zeros() as usize;
     Some(first..=last * 64 + 63 - set[last].leading_zeros() as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use proptest::prelude::*;
+
+    use crate::topic::TOPIC_BYTES_MAX;
+    use crate::topic::template::{Part, Template};
+
+    proptest! {
+        /// Whatever the expression, wherever it may begin: each position of the topic is asked
+        /// about once and told about once. So no template costs more than topic times expressions.
+        #[test]
+        fn an_expression_goes_over_the_topic_once(
+            text in "\\{[+#./;?&]?(a|b\\*)(,(a|b\\*)){0,3}\\}",
+            unit in "(a|,|/|;|=|&|\\.|\\?|#|%2F|%|é| ){1,5}",
+            every in 1..5_usize,
+        ) {
+            let topic = unit.repeat(TOPIC_BYTES_MAX / unit.len());
+            let template = Template::parse(&text).expect("it is one");
+            let [Part::Expression(expression)] = template.parts.as_slice() else {
+                panic!("one expression");
+            };
+            let (asked, told) = (Cell::new(0), Cell::new(0));
+            expression.run(
+                topic.as_bytes(),
+                0..=topic.len(),
+                |at| {
+                    asked.set(asked.get() + 1);
+                    at % every == 0
+                },
+                |_| told.set(told.get() + 1),
+            );
+            // A `%` at the very end looks three bytes ahead.
+            prop_assert!(asked.get() <= topic.len() + 4, "{}", asked.get());
+            prop_assert!(told.get() <= topic.len() + 4, "{}", told.get());
+        }
+    }
+}
