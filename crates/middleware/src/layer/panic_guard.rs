@@ -1,0 +1,178 @@
+//! Panics of handlers and of running bodies: a handler that panics answers 500, a body that panics
+//! ends its stream as broken, so that no client takes it for a good end. Every other stream goes on.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::BoxError;
+use crate::{PanicGuard, Panicked, Refusal};
+
+/// Puts a [`PanicGuard`] around a service.
+#[derive(Clone, Debug)]
+pub struct PanicGuardLayer(Arc<PanicGuard>);
+
+impl PanicGuardLayer {
+    /// Panics are counted by `guard`.
+    #[must_use]
+    pub const fn new(guard: Arc<PanicGuard>) -> Self {
+        Self(guard)
+    }
+}
+
+impl<S> Layer<S> for PanicGuardLayer {
+    type Service = PanicGuardService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        PanicGuardService {
+            inner,
+            guard: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// A service within a [`PanicGuardLayer`].
+#[derive(Clone, Debug)]
+pub struct PanicGuardService<S> {
+    inner: S,
+    guard: Arc<PanicGuard>,
+}
+
+impl<S, B, R> Service<Request<B>> for PanicGuardService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<GuardedBody<R>>;
+    type Error = S::Error;
+    type Future = GuardedFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inner = &mut self.inner;
+        let future = self.guard.run("a service", || inner.call(request));
+        GuardedFuture {
+            future: future.ok(),
+            guard: Arc::clone(&self.guard),
+        }
+    }
+}
+
+pin_project! {
+    /// An answer, or 500 when it panics.
+    pub struct GuardedFuture<F> {
+        // `None`: it has panicked.
+        #[pin]
+        future: Option<F>,
+        guard: Arc<PanicGuard>,
+    }
+}
+
+impl<F, R, E> Future for GuardedFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<GuardedBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let guard = this.guard;
+        let outcome = match this.future.as_pin_mut() {
+            Some(future) => guard.run("a handler", || future.poll(context)),
+            None => Err(Panicked),
+        };
+        match outcome {
+            Ok(answer) => answer.map_ok(|answer| {
+                answer.map(|body| GuardedBody {
+                    content: Content::Running {
+                        body,
+                        guard: Arc::clone(guard),
+                    },
+                })
+            }),
+            Err(panicked) => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                let refusal = Refusal::final_with(status, panicked.to_string());
+                let answer = refusal.hard_answer();
+                Poll::Ready(Ok(answer.map(|text| GuardedBody {
+                    content: Content::Text { text: Some(text) },
+                })))
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// A body whose panics end it as broken.
+    pub struct GuardedBody<B> {
+        #[pin]
+        content: Content<B>,
+    }
+}
+
+pin_project! {
+    #[project = ContentProject]
+    enum Content<B> {
+        /// Of the service.
+        Running {
+            #[pin]
+            body: B,
+            guard: Arc<PanicGuard>,
+        },
+        /// What is told instead of an answer.
+        Text {
+            text: Option<Bytes>,
+        },
+    }
+}
+
+impl<B> Body for GuardedBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().content.project() {
+            ContentProject::Running { body, guard } => {
+                match guard.run("a running body", || body.poll_frame(context)) {
+                    Ok(frame) => frame.map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+                    Err(panicked) => Poll::Ready(Some(Err(panicked.into()))),
+                }
+            }
+            ContentProject::Text { text } => {
+                Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Running { body, .. } => body.is_end_stream(),
+            Content::Text { text } => text.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Running { body, .. } => body.size_hint(),
+            Content::Text { text } => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+        }
+    }
+}

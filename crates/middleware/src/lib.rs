@@ -1,0 +1,88 @@
+//! Limits, auth, stream log, panic guard and breaker for servers whose answers never end.
+//!
+//! Most middleware thinks that a request is over when its answer has begun. For Server-Sent Events
+//! the answer *is* the work: it begins within a millisecond and ends hours later. So a limit on
+//! concurrent requests that is given back with the head limits nothing, a timeout around the
+//! service never fires (or, around the body, cuts every stream), a log line at the head knows
+//! neither duration nor events, and a compressor holds events back until its block is full.
+//!
+//! The parts here come twice:
+//!
+//! - as **plain state machines**: they are told the time (`now`, a [`Duration`] since a start the
+//!   caller chose) and give a decision. They know no runtime, no clock and no HTTP, so that they
+//!   can be tested by moving the time by hand. The gush hub calls them on its fast path.
+//! - as **tower layers** (module [`layer`]) on these same machines, for every service whose body
+//!   is an [`http_body::Body`]: axum, hyper, tonic. What a layer holds for a request (a place at
+//!   the gate, an open record of the log) it gives back when the *body* ends or is dropped.
+//!
+//! None of the layers buffers, delays or looks into a frame: what the handler writes goes on in
+//! the same poll.
+//!
+//! # Layers that break a stream, and what to use instead
+//!
+//! | usual layer | what it does to SSE | instead |
+//! |---|---|---|
+//! | `tower::limit::ConcurrencyLimit` | counts until the head only, and lets the rest wait without an answer | [`layer::GateLayer`] |
+//! | `tower::limit::RateLimit` | one rate for all; lets requests queue | [`layer::BucketLayer`], [`layer::WindowLayer`] |
+//! | `tower::load_shed`, `tower::buffer` | only know whether the service is ready, which a stream never stops | [`layer::GateLayer`] |
+//! | `tower_http::timeout::TimeoutLayer` | the head comes at once, so it never fires; `ResponseBodyTimeoutLayer` cuts quiet streams | heartbeats, and a [`layer::Pass`] that ends the stream when its token does |
+//! | `tower_http::compression::CompressionLayer` | leaves `text/event-stream` alone by default, but with another predicate holds events until a block is full | leave it off, or compress per event with a flush |
+//! | `tower_http::trace::TraceLayer` | `on_response` knows the head only; `on_eos` is not called when the client just leaves | [`layer::StreamLogLayer`] |
+//! | `tower_http::catch_panic::CatchPanicLayer` | sees panics of the handler, not those of a running body | [`layer::PanicGuardLayer`] |
+//! | `tower_http::limit::RequestBodyLimitLayer` | fine | fine; [`layer::BodyLimitLayer`] is the hub's own |
+//!
+//! # Errors towards a browser
+//!
+//! A browser's `EventSource` stops **for ever** at the first 429 or 503 and reads no `Retry-After`.
+//! So [`Refusal`] answers a request that accepts `text/event-stream` *softly*, with status 200,
+//! `retry:` and the end of the body; everything else gets the status, a jittered `Retry-After` and
+//! a problem document (RFC 9457).
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+// How long to wait, and why a request is not served.
+mod refusal;
+
+// At most so many at once, until the stream ends.
+mod gate;
+
+// A rate with a burst.
+mod token_bucket;
+
+// At most so many within any stretch of time.
+mod sliding_window;
+
+// One machine for each address or name, in bounded memory.
+mod keyed;
+
+// Whom a request counts for: its address behind listed proxies.
+mod peer;
+
+// Delays for those who are sent away, so that they come back one after the other.
+mod pacer;
+
+// A remote part that fails is left alone for a while.
+mod breaker;
+
+// At most so many bytes of a request's body.
+mod body_limit;
+
+// A panic ends one stream, and is counted.
+mod panic_guard;
+
+// A record when a stream begins and one when it ends.
+mod stream_log;
+
+pub mod layer;
+
+pub use body_limit::{BodyLimit, TooLarge};
+pub use breaker::{Attempt, Breaker, BreakerSettings, BreakerState};
+pub use gate::{Gate, KeyedGate, KeyedPermit, Permit};
+pub use keyed::{Keyed, key_of};
+pub use pacer::{Pacer, PacerSettings};
+pub use panic_guard::{PanicGuard, Panicked};
+pub use peer::{AddressKey, Network, TrustedProxies};
+pub use refusal::{Refusal, Wait};
+pub use sliding_window::{SlidingWindow, WindowLimit};
+pub use stream_log::{Closed, LogFormat, Opened, StreamLog};
+pub use token_bucket::{Rate, TokenBucket};
