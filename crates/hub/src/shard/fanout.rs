@@ -2,9 +2,16 @@
 
 use std::sync::Arc;
 
-use super::subscriber::{NEVER, Phase};
+use gush_log::Offset;
+
+use super::subscriber::{NEVER, Phase, Subscriber};
 use super::{JOBS_BYTES_MAX, JOBS_MAX, Job, SLICE_VISITS, Shard, Stage, Sweep};
 use crate::window::Entry;
+
+/// Events taken from the window under one lock, and how often in one turn. Ours: together what the
+/// room for jobs takes, were all of them wanted.
+const TAKE_MAX: usize = 256;
+const TAKES_MAX: usize = JOBS_MAX / TAKE_MAX;
 
 impl Shard {
     /// Without subscribers events are passed over: a new one starts at its own cursor.
@@ -16,13 +23,16 @@ impl Shard {
 
     /// Takes what the window has new and finds the matchers it satisfies: once per event.
     pub(super) fn take_new_events(&mut self) {
-        while self.jobs.len() < JOBS_MAX && self.jobs_bytes < JOBS_BYTES_MAX {
+        let mut is_overtaken = false;
+        // A bound of its own: events that nobody here wants fill no room for jobs.
+        for _ in 0..TAKES_MAX {
+            if self.is_full() {
+                break;
+            }
             let mut entries = std::mem::take(&mut self.entries);
-            let in_window = self
-                .shared
-                .window
-                .take(self.head, SLICE_VISITS, &mut entries);
-            if !in_window && self.jobs.is_empty() {
+            let in_window = self.shared.window.take(self.head, TAKE_MAX, &mut entries);
+            is_overtaken = !in_window;
+            if is_overtaken && self.jobs.is_empty() {
                 self.fall_back();
             }
             let count = entries.len();
@@ -35,7 +45,13 @@ impl Shard {
                 break;
             }
         }
-        self.release_held();
+        // What is held would only keep the subscribers from being served from the log.
+        self.release_held(is_overtaken);
+    }
+
+    /// Whether there is no room for more jobs.
+    pub(super) fn is_full(&self) -> bool {
+        self.jobs.len() >= JOBS_MAX || self.jobs_bytes >= JOBS_BYTES_MAX
     }
 
     fn add_job(&mut self, entry: Arc<Entry>) {
@@ -138,19 +154,41 @@ impl Shard {
         };
     }
 
-    /// Writes everything that waits for one subscriber in one call.
+    /// Sends one subscriber the job that is swept, with all that waits for it.
     fn visit(&mut self, index: u32) {
-        let Some(job) = self.jobs.get(self.sweep.job) else {
-            return;
+        if let Some(job) = self.jobs.get(self.sweep.job) {
+            self.send_up_to(index, job.entry.offset());
+        }
+    }
+
+    /// Sends a subscriber that is about to leave what the shard has taken in for it and holds
+    /// back, or has not swept to it yet: one that has had no id so far could not resume there.
+    pub(super) fn send_waiting(&mut self, index: u32) {
+        if let Some(job) = self.jobs.back() {
+            self.send_up_to(index, job.entry.offset());
+        }
+    }
+
+    /// Sends a subscriber that is up to date the jobs it has not had, up to this one at least.
+    /// Mostly one write: only where jobs are held can more stand before this one than a write
+    /// takes, and whoever was visited is not visited for it again.
+    fn send_up_to(&mut self, index: u32, offset: Offset) {
+        let is_due = |subscriber: &Subscriber| {
+            subscriber.phase == Phase::Live && subscriber.cursor <= offset
         };
+        while self.subscribers.get_mut(index).is_some_and(|it| is_due(it)) {
+            self.send_jobs(index);
+        }
+    }
+
+    /// Writes the jobs from a subscriber's cursor on in one call, as many as a batch takes; the
+    /// cursor moves, or the subscriber is no longer up to date. There is such a job.
+    fn send_jobs(&mut self, index: u32) {
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return;
         };
-        if subscriber.phase != Phase::Live || subscriber.cursor > job.entry.offset() {
-            return;
-        }
         let mut start = 0;
-        // Only where jobs are held can somebody have had some of them but not this one.
+        // Only where jobs are held can somebody have had some of them but not all.
         if self.jobs[0].entry.offset() < subscriber.cursor {
             let cursor = subscriber.cursor;
             start = self.jobs.partition_point(|job| job.entry.offset() < cursor);

@@ -4,7 +4,7 @@
 //! What is held is the start of the sweep, not the event: a subscriber that is visited for another
 //! event gets the held ones before it, in order.
 
-use super::{JOBS_BYTES_MAX, JOBS_MAX, Shard, Stage, Sweep};
+use super::{Shard, Stage, Sweep};
 use crate::window::Entry;
 
 /// What a shard holds back.
@@ -42,38 +42,43 @@ impl Shard {
     }
 
     /// Lets go of the events whose interval is over or whose batch is full; of all of them when
-    /// the shard has no room for more.
-    pub(super) fn release_held(&mut self) {
+    /// the shard has no room for more, or with `must_go`.
+    pub(super) fn release_held(&mut self, must_go: bool) {
         if self.held.total == 0 {
             return;
         }
         let now_ms = self.shared.clock.now_ms();
-        let is_full = self.jobs.len() >= JOBS_MAX || self.jobs_bytes >= JOBS_BYTES_MAX;
+        let all = must_go || self.is_full();
         let full = self
             .shared
             .policy
             .load()
             .flush
             .full_batches(&self.held.counts);
-        if !is_full && full == 0 && self.held.due_ms.is_some_and(|due| now_ms < due) {
+        if !all && full == 0 && self.held.due_ms.is_some_and(|due| now_ms < due) {
             return;
         }
         let held = &mut self.held;
         held.due_ms = None;
-        for job in &mut self.jobs {
+        let mut first_released = None;
+        for (number, job) in self.jobs.iter_mut().enumerate() {
             let Stage::Held { until_ms, rule } = job.stage else {
                 continue;
             };
-            if is_full || until_ms <= now_ms || full >> rule & 1 == 1 {
+            if all || until_ms <= now_ms || full >> rule & 1 == 1 {
                 job.stage = Stage::Due;
+                first_released.get_or_insert(number);
                 held.counts[rule as usize] -= 1;
                 held.total -= 1;
             } else {
                 held.due_ms = Some(held.due_ms.map_or(until_ms, |due| due.min(until_ms)));
             }
         }
-        // What became due may stand before the job that is being swept: that one is swept anew,
-        // and whoever has had it is passed over.
-        self.sweep = Sweep::default();
+        // What became due before the job that is being swept goes first: that one is swept anew,
+        // and whoever has had it is passed over. Not otherwise: begun anew each time some event's
+        // interval is over, a sweep over many would not come to its end.
+        if first_released.is_some_and(|first| first < self.sweep.job) {
+            self.sweep = Sweep::default();
+        }
     }
 }

@@ -66,6 +66,9 @@ impl Shard {
             None
         };
         if let Some(reason) = ended {
+            if reason == CloseReason::StreamLife {
+                self.send_waiting(index);
+            }
             self.close(index, reason);
             return;
         }
@@ -156,6 +159,7 @@ impl Shard {
     fn close_drained(&mut self, index: u32) {
         let policy = self.shared.policy.load();
         let words = dialect::retry_line(policy.settings.retry).map(|line| Frame::of_text(&line));
+        self.send_waiting(index);
         self.close_with(index, CloseReason::Drain, words.as_ref());
     }
 }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::rig::{Peer, ROOMY, Rig};
+use gush_log::Draft;
+
+use super::rig::{Peer, ROOMY, Rig, Sizes};
+
+/// What is published from then on is held back for everybody.
+const UP_TO_DATE: &str = "gush_subscribers_behind 0";
 
 /// Tells when the shard has taken in everything published so far.
 struct Marker(Peer);
@@ -107,4 +112,103 @@ fn a_newcomer_gets_each_held_event_once() {
     rig.advance(Duration::from_secs(1));
     early.expect_data(data(0..6));
     late.expect_data(data(5..6));
+}
+
+#[test]
+fn an_event_behind_many_held_ones_is_not_passed_over() {
+    let rig = Rig::new(&ROOMY, |settings| {
+        settings.flush_topics = vec!["slow=60s".into()];
+    });
+    let mut fast = rig.subscribe(&["fast"]);
+    let mut both = rig.subscribe(&["slow", "fast"]);
+    rig.publish("fast", "0");
+    fast.expect_data(data(0..1));
+    both.expect_data(data(0..1));
+    rig.wait_for(UP_TO_DATE);
+    // More than are looked at for one write, and more of them than one write takes.
+    for held in [300, 64, 128] {
+        for number in 0..held {
+            rig.publish("slow", &number.to_string());
+        }
+        rig.publish("fast", "now");
+        fast.expect_data(["now".to_owned()]);
+        both.expect_data(data(0..held).chain(["now".to_owned()]));
+    }
+}
+
+#[test]
+fn who_leaves_in_a_drain_gets_what_is_held_first() {
+    let rig = Rig::new(&ROOMY, |settings| {
+        settings.flush_topics = vec!["slow=60s".into()];
+    });
+    let mut peer = rig.subscribe(&["slow", "fast"]);
+    rig.publish("fast", "0");
+    peer.expect_data(data(0..1));
+    let mut marker = Marker::new(&rig);
+    rig.wait_taken_in(2);
+    rig.wait_for(UP_TO_DATE);
+    for number in 1..101 {
+        rig.publish("slow", &number.to_string());
+    }
+    marker.wait(&rig);
+    rig.drain(Duration::ZERO);
+    peer.expect_data(data(1..101));
+    assert!(peer.chunk().expect("last words").starts_with("retry:"));
+    assert_eq!(peer.chunk(), None);
+}
+
+#[test]
+fn who_has_lived_long_enough_gets_what_is_held_first() {
+    let rig = Rig::new(&ROOMY, |settings| {
+        settings.heartbeat = Duration::ZERO;
+        settings.max_stream_life = Some(Duration::from_secs(200));
+        settings.flush_topics = vec!["slow=60s".into()];
+    });
+    let mut peer = rig.subscribe(&["slow", "fast"]);
+    rig.publish("fast", "0");
+    peer.expect_data(data(0..1));
+    rig.advance(Duration::from_secs(159));
+    let mut marker = Marker::new(&rig);
+    rig.wait_taken_in(2);
+    rig.wait_for(UP_TO_DATE);
+    rig.publish("slow", "1");
+    marker.wait(&rig);
+    rig.advance(Duration::from_secs(41));
+    peer.expect_data(data(1..2));
+    assert_eq!(peer.chunk(), None);
+}
+
+#[test]
+fn a_shard_that_was_overtaken_holds_nothing_back() {
+    let sizes = Sizes {
+        log_events: 100_000,
+        window_events: 100,
+    };
+    let rig = Rig::new(&sizes, |settings| {
+        settings.flush_topics = vec!["slow=60s".into()];
+    });
+    let mut peer = rig.subscribe(&["slow", "fast"]);
+    rig.publish("fast", "0");
+    peer.expect_data(data(0..1));
+    let mut marker = Marker::new(&rig);
+    rig.wait_taken_in(2);
+    rig.wait_for(UP_TO_DATE);
+    rig.publish("slow", "1");
+    marker.wait(&rig);
+    // Before the shard can look at them, the first of these have left the window.
+    let drafts = (2..302).map(|number: u32| draft("slow", &number.to_string()));
+    let all_in = |outcomes: Vec<Result<_, _>>| assert!(outcomes.iter().all(Result::is_ok));
+    rig.log.append_batch(drafts.collect(), Box::new(all_in));
+    peer.expect_data(data(1..302));
+}
+
+fn draft(topic: &str, data: &str) -> Draft {
+    Draft {
+        topics: [topic.into()].into(),
+        is_private: false,
+        id: None,
+        kind: None,
+        retry_ms: None,
+        data: data.into(),
+    }
 }
