@@ -48,17 +48,20 @@ impl Budget {
             LogSpec::Memory => 2,
             LogSpec::Disk(_) => 1,
         };
+        let base_bytes = BASE_BYTES + copies * settings.window_bytes;
         Self {
             streams,
-            user_bytes: BASE_BYTES + copies * settings.window_bytes + streams * STREAM_BYTES_MAX,
-            kernel_bytes: streams * STREAM_KERNEL_BYTES,
+            user_bytes: streams
+                .saturating_mul(STREAM_BYTES_MAX)
+                .saturating_add(base_bytes),
+            kernel_bytes: streams.saturating_mul(STREAM_KERNEL_BYTES),
         }
     }
 
     /// Both.
     #[must_use]
     pub const fn total_bytes(&self) -> usize {
-        self.user_bytes + self.kernel_bytes
+        self.user_bytes.saturating_add(self.kernel_bytes)
     }
 
     /// # Errors
@@ -90,7 +93,7 @@ impl fmt::Display for Budget {
 
 /// Rounded to MiB: nobody plans in bytes.
 fn shown(bytes: usize) -> String {
-    show_bytes((bytes as u64).next_multiple_of(1 << 20))
+    show_bytes((bytes as u64).div_ceil(1 << 20).saturating_mul(1 << 20))
 }
 
 /// Memory of this machine, or of its control group if that has less; `None` where neither says.
@@ -131,6 +134,9 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("has 4GiB"), "{error}");
+        // A descriptor limit that is none makes no figure that is none.
+        let endless = Budget::new(&settings, usize::MAX);
+        assert!(endless.check(Some(4 << 30)).is_err());
     }
 
     #[test]

@@ -38,17 +38,19 @@ pub fn raise_descriptors() -> usize {
     })
 }
 
-/// Most places that the descriptor table is given at the start; 8 bytes of kernel memory each.
+/// Most places that the descriptor table is given at the start without being asked for more; 8 bytes
+/// of kernel memory each. Containers often come with a limit of 2^30 descriptors, and a table of
+/// that many would take 8 GiB.
 const TABLE_PLACES_MAX: usize = 1 << 18;
 
-/// Makes the descriptor table as large as it may get, before threads share it.
+/// Makes the descriptor table as large as it may get, before threads share it. `wanted` is
+/// `max_connections`, 0 where it is not set.
 ///
 /// The kernel doubles a full table, and if threads share it the one that needed a descriptor waits
 /// 10 to 30 ms for all cores to have seen the new one (`synchronize_rcu` in `expand_fdtable`): a
 /// hub that fills up would answer nobody meanwhile, eight times over.
-pub fn widen_table(plan: &Plan) {
-    let places = plan.lobby_max.saturating_add(DESCRIPTORS_RESERVED);
-    let places = places.min(TABLE_PLACES_MAX.max(plan.connections_max));
+pub fn widen_table(plan: &Plan, wanted: usize) {
+    let places = places_at_start(plan, wanted);
     let last = RawFd::try_from(places.saturating_sub(1)).unwrap_or(RawFd::MAX);
     let widened = File::open("/dev/null").and_then(|some| {
         // Gone again at once; the table stays as it is.
@@ -58,6 +60,11 @@ pub fn widen_table(plan: &Plan) {
     if let Err(error) = widened {
         tracing::debug!(%error, places, "the descriptor table grows as it fills");
     }
+}
+
+fn places_at_start(plan: &Plan, wanted: usize) -> usize {
+    let places = plan.lobby_max.saturating_add(DESCRIPTORS_RESERVED);
+    places.min(TABLE_PLACES_MAX.max(wanted))
 }
 
 /// How connections are spread over shards and descriptor tables.
@@ -113,14 +120,14 @@ impl Plan {
         let mut shards = given;
         if settings.shards == 0 {
             // Each shard more takes a few places of every table.
-            while shards < SHARDS_MAX && shards * place_count(shards) < wanted {
+            while shards < SHARDS_MAX && place_count(shards).saturating_mul(shards) < wanted {
                 shards += 1;
             }
         }
         Self {
             shards,
             own_tables,
-            connections_max: at_most(wanted, shards * place_count(shards)),
+            connections_max: at_most(wanted, place_count(shards).saturating_mul(shards)),
             lobby_max,
             shard_streams_max: place_count(shards),
         }
@@ -181,5 +188,18 @@ mod tests {
         assert_eq!(million.shards, 51);
         assert!(million.shards * million.shard_streams_max >= 1_000_000);
         assert_eq!(plan(0, DescriptorTables::Own, 1000).shards, 2);
+    }
+
+    #[test]
+    fn a_limit_without_end_makes_no_table_without_end() {
+        for descriptors in [1 << 30, usize::MAX] {
+            for tables in [DescriptorTables::Shared, DescriptorTables::Own] {
+                let endless = plan(0, tables, descriptors);
+                assert_eq!(places_at_start(&endless, 0), TABLE_PLACES_MAX);
+                assert_eq!(places_at_start(&endless, 1_000_000), 1_000_000);
+            }
+        }
+        let small = plan(0, DescriptorTables::Shared, 20_000);
+        assert_eq!(places_at_start(&small, 0), 20_000);
     }
 }

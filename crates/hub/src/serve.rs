@@ -78,8 +78,6 @@ pub fn serve(
     let descriptors = limits::raise_descriptors();
     let policy = Policy::new(settings)?;
     let plan = Plan::new(&policy.settings, limits::cores(), descriptors);
-    limits::widen_table(&plan);
-    let runtime = runtime()?;
     let budget = Budget::new(&policy.settings, plan.connections_max);
     tracing::info!("{budget}");
     if policy.settings.max_connections > 0 {
@@ -87,6 +85,8 @@ pub fn serve(
             .check(budget::machine_bytes())
             .map_err(|error| ServeError::new(format!("--max-connections: {error}")))?;
     }
+    limits::widen_table(&plan, policy.settings.max_connections);
+    let runtime = runtime()?;
     // Before anything is open that a shard's own descriptor table should not hold a copy of.
     let seats = {
         let _inside = runtime.enter();
