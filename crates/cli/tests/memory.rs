@@ -3,9 +3,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use gush_hub::budget::{OWN_TOPIC_STREAM_BYTES_MAX, STREAM_BYTES, STREAM_BYTES_MAX};
-use gush_testkit::HubBuilder;
+use gush_testkit::{HubBuilder, write_certificate};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Enough that the hub's own few pages do not show.
 const STREAMS: usize = 8_000;
@@ -35,51 +38,133 @@ fn an_idle_stream_in_a_shards_own_table_costs_the_same() {
     assert!(measured <= STREAM_BYTES_MAX);
 }
 
+#[test]
+fn an_idle_stream_under_tls_keeps_to_the_same_promise() {
+    let mut builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush")).expect("a directory");
+    let files = write_certificate(builder.directory(), "hub.example").expect("a certificate");
+    let option = |builder: HubBuilder, name: &str, path: &std::path::Path| {
+        builder.option(name, &path.display().to_string())
+    };
+    builder = option(builder, "--tls-cert", &files.certificate);
+    builder = option(builder, "--tls-key", &files.key);
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(&files.certificate).expect("just written");
+    roots.add(certificate).expect("a good certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("they fit the provider")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let measured = measure_in(builder, 4_000, |socket, number| {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(Arc::clone(&config), name).expect("a client");
+        let mut stream = StreamOwned::new(connection, socket);
+        ask(&mut stream, "a", number);
+        stream
+    });
+    eprintln!("{measured} B a stream under TLS; promised {STREAM_BYTES_MAX} B");
+    assert!(measured <= STREAM_BYTES_MAX);
+}
+
+/// What a stream of HTTP/2 may take where a hundred share a connection.
+const H2_STREAM_BYTES_MAX: usize = 2_560;
+
+/// Streams that share a connection.
+const H2_STREAMS: usize = 100;
+
+#[test]
+fn an_idle_stream_of_http_2_takes_little_more_than_its_library_needs() {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush")).expect("a directory");
+    let measured = measure_in(builder, 4_000 / H2_STREAMS, |mut socket, _| {
+        ask_in_http2(&mut socket);
+        socket
+    }) / H2_STREAMS;
+    eprintln!("{measured} B a stream of HTTP/2; promised {H2_STREAM_BYTES_MAX} B");
+    assert!(measured <= H2_STREAM_BYTES_MAX);
+}
+
+/// Subscribes so often on one connection, and waits for all heads.
+fn ask_in_http2(socket: &mut TcpStream) {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        let mut frame = vec![length[1], length[2], length[3], kind, flags];
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        frame
+    };
+    // GET and http from the static table, then two literals.
+    let mut head = vec![0x82, 0x86];
+    for (name, value) in [
+        (":path", "/.well-known/mercure?topic=a"),
+        (":authority", "h"),
+    ] {
+        head.push(0);
+        for text in [name, value] {
+            head.push(u8::try_from(text.len()).expect("short"));
+            head.extend_from_slice(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    for number in 0..H2_STREAMS {
+        let stream = u32::try_from(2 * number + 1).expect("few");
+        bytes.extend(frame(1, 5, stream, &head));
+    }
+    socket.write_all(&bytes).expect("sends");
+    let mut heads = 0;
+    while heads < H2_STREAMS {
+        let mut start = [0; 9];
+        socket.read_exact(&mut start).expect("a frame");
+        let length = u32::from_be_bytes([0, start[0], start[1], start[2]]);
+        let mut payload = vec![0; usize::try_from(length).expect("short")];
+        socket.read_exact(&mut payload).expect("a frame");
+        heads += usize::from(start[3] == 1);
+    }
+}
+
 /// Bytes of the resident set per stream.
 fn measure(topic_of: impl Fn(usize) -> String) -> usize {
     measure_with(&[], topic_of)
 }
 
 fn measure_with(options: &[&str], topic_of: impl Fn(usize) -> String) -> usize {
-    gush_hub::limits::raise_descriptors();
     let mut builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush")).expect("a directory");
     for pair in options.chunks(2) {
         builder = builder.option(pair[0], pair[1]);
     }
+    measure_in(builder, STREAMS, |mut socket, number| {
+        ask(&mut socket, &topic_of(number), number);
+        socket
+    })
+}
+
+/// Bytes of the resident set for each of so many connections, behind some that are open already.
+fn measure_in<S>(builder: HubBuilder, count: usize, open: impl Fn(TcpStream, usize) -> S) -> usize {
+    gush_hub::limits::raise_descriptors();
     // Without heartbeats nothing is written while the test looks.
     let builder = builder.subscriber_key(None).anonymous();
     let hub = builder.option("--heartbeat", "off").start().expect("a hub");
-    let mut streams = Vec::with_capacity(WARM_UP + STREAMS);
-    open(hub.address(), &mut streams, 0..WARM_UP, &topic_of);
+    let address: SocketAddr = hub.address();
+    let connect = |number| open(TcpStream::connect(address).expect("connects"), number);
+    let warm_up = WARM_UP.min(count);
+    let mut streams: Vec<S> = (0..warm_up).map(connect).collect();
     let before = resident_bytes(hub.pid());
-    open(
-        hub.address(),
-        &mut streams,
-        WARM_UP..WARM_UP + STREAMS,
-        &topic_of,
-    );
+    streams.extend((warm_up..warm_up + count).map(connect));
     let after = resident_bytes(hub.pid());
-    after.saturating_sub(before) / STREAMS
+    drop(streams);
+    after.saturating_sub(before) / count
 }
 
-/// Opens streams a few at a time and waits for each one's head.
-fn open(
-    hub: SocketAddr,
-    streams: &mut Vec<TcpStream>,
-    numbers: std::ops::Range<usize>,
-    topic_of: &impl Fn(usize) -> String,
-) {
-    for number in numbers {
-        let mut stream = TcpStream::connect(hub).expect("connects");
-        let topic = topic_of(number);
-        let request =
-            format!("GET /.well-known/mercure?topic={topic} HTTP/1.1\r\nHost: hub.example\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sends");
-        let mut head = [0; 1024];
-        let count = stream.read(&mut head).expect("an answer");
-        assert!(head[..count].starts_with(b"HTTP/1.1 200 "), "{number}");
-        streams.push(stream);
-    }
+/// Subscribes and waits for the answer's head.
+fn ask(stream: &mut (impl Read + Write), topic: &str, number: usize) {
+    let request =
+        format!("GET /.well-known/mercure?topic={topic} HTTP/1.1\r\nHost: hub.example\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sends");
+    let mut head = [0; 1024];
+    let count = stream.read(&mut head).expect("an answer");
+    assert!(head[..count].starts_with(b"HTTP/1.1 200 "), "{number}");
 }
 
 fn resident_bytes(pid: u32) -> usize {

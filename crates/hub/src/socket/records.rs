@@ -1,9 +1,9 @@
 //! The records of TLS 1.3 after the handshake, for one stream: all of TLS that a stream needs.
 //!
 //! rustls does the handshake. What it keeps for a connection afterwards is made for traffic in both
-//! directions: 8 KB of buffers, ciphers and key schedules. A stream that was subscribed is written to
-//! now and then, and hardly ever read. So its secrets are taken out of rustls, as for a kernel that
-//! does TLS itself, and a key is expanded when there is something to seal (decision 0023).
+//! directions: 8 KB of buffers, ciphers and key schedules. A stream is written to now and then, and
+//! hardly ever read. So its secrets are taken out of rustls, as for a kernel that does TLS itself,
+//! and a key is expanded when there is something to seal (decision 0023).
 
 use std::io::{self, IoSlice};
 
