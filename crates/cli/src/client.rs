@@ -1,13 +1,15 @@
 //! HTTP to a hub: one connection at a time, plain or TLS.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Arg, ArgMatches};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -47,9 +49,12 @@ pub(crate) fn arguments() -> [Arg; 2] {
     [hub, ca]
 }
 
+/// A request's body: whole, or read as it is sent.
+type Sent = BoxBody<Bytes, Infallible>;
+
 /// A hub by its URL.
 pub(crate) struct HubClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Sent>,
     hub: String,
 }
 
@@ -92,7 +97,7 @@ impl HubClient {
     ) -> Result<Response<Incoming>, String> {
         let joint = if self.hub.contains('?') { '&' } else { '?' };
         let mut request = Request::get(format!("{}{joint}{}", self.hub, encode_form(query)))
-            .body(Full::default())
+            .body(Full::default().boxed())
             .map_err(|error| error.to_string())?;
         *request.headers_mut() = headers;
         self.send(request).await
@@ -105,7 +110,7 @@ impl HubClient {
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, String> {
         let mut request = Request::post(&self.hub)
-            .body(Full::from(encode_form(form)))
+            .body(Full::from(encode_form(form)).boxed())
             .map_err(|error| error.to_string())?;
         *request.headers_mut() = headers;
         let form_type = header::HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -115,14 +120,14 @@ impl HubClient {
         self.send(request).await
     }
 
-    /// Posts lines of JSON, one event each.
+    /// Posts lines of JSON, one event each; they are answered while they are sent.
     pub(crate) async fn post_lines(
         &self,
-        lines: Vec<u8>,
+        lines: impl Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static,
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, String> {
         let mut request = Request::post(&self.hub)
-            .body(Full::from(lines))
+            .body(lines.boxed())
             .map_err(|error| error.to_string())?;
         *request.headers_mut() = headers;
         let lines_type = header::HeaderValue::from_static("application/x-ndjson");
@@ -132,7 +137,7 @@ impl HubClient {
         self.send(request).await
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+    async fn send(&self, request: Request<Sent>) -> Result<Response<Incoming>, String> {
         match tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(format!("{}: {}", self.hub, causes(&error))),

@@ -80,7 +80,8 @@ pub static ENDPOINTS: &[Endpoint] = &[
         path: "/.well-known/mercure",
         methods: "GET, HEAD, POST, OPTIONS",
         listener: "public, admin",
-        help: "The hub: `GET` subscribes, `POST` publishes, `OPTIONS` answers CORS preflights.",
+        help: "The hub: `GET` subscribes, `POST` publishes a form's event, or with the type \
+               `application/x-ndjson` one event for each line, `OPTIONS` answers CORS preflights.",
     },
     Endpoint {
         path: "/.well-known/mercure/subscriptions",

@@ -149,6 +149,10 @@ A plain Mercure client never meets them: they are off unless a request asks for 
 | `gush-gap` | type of an event in the stream | events after the id you sent are lost; \
 `data` is `{\"requested\":\"<id>\",\"reason\":\"unknown\"}`, or reason `trimmed` or `damaged`; the \
 event's id is the last stored one, so that resuming goes on from there |
+| `application/x-ndjson` | `Content-Type` of a publish | [many events in one request]\
+(../concepts/batch.md), a JSON object on each line: `topic`, `data`, `id`, `type`, `retry`, \
+`private`; the answer has the same type and one line for each: `{\"id\":\"<id>\"}`, or \
+`{\"error\":\"<why>\",\"status\":400,\"line\":3}` |
 ";
 
 fn endpoints() -> String {
