@@ -195,7 +195,7 @@ def draw(folder):
     at = lambda name: os.path.join(folder, name)
     chart(at("subscribers-cpu.svg"), "CPU of a delivery by subscribers", "subscribers", "µs",
           {**{f"{w} in flight": line(f"window-{w}", cpu) for w in (1, 4, 16)},
-           "one after a pause": line("broadcast", cpu)})
+           "after a pause": line("broadcast", cpu)})
     chart(at("size-cpu.svg"), "CPU of a delivery by event size, one in flight, 1,000 subscribers",
           "bytes of data", "µs", {"CPU": line("size", cpu)})
     chart(at("topics-cpu.svg"), "CPU of a delivery by topics, 4 in flight, 10,000 subscribers or "
