@@ -59,6 +59,14 @@ impl Memberships {
     /// for among the more: a stream may hold a thousand, an event mostly satisfies one.
     pub(super) fn have_any_of(&self, matchers: &[MatcherId]) -> bool {
         let mine = self.as_slice();
+        // Matchers that came with one stream mostly stand together: two looks tell nearly always.
+        let spans = (mine.first().zip(mine.last())).zip(matchers.first().zip(matchers.last()));
+        let may_meet = spans.is_some_and(|((first, last), (first_asked, last_asked))| {
+            first.matcher <= *last_asked && *first_asked <= last.matcher
+        });
+        if !may_meet {
+            return false;
+        }
         if mine.len() <= matchers.len() {
             let is_asked = |membership: &Membership| matchers.binary_search(&membership.matcher);
             return mine.iter().any(|membership| is_asked(membership).is_ok());
