@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gush_log::Offset;
 
 use super::subscriber::{NEVER, Phase, Subscriber};
-use super::{JOBS_BYTES_MAX, JOBS_MAX, Job, SLICE_VISITS, Shard, Stage, Sweep};
+use super::{JOBS_BYTES_MAX, JOBS_MAX, Job, SLICE_BYTES_MAX, SLICE_VISITS, Shard, Stage, Sweep};
 use crate::window::Entry;
 
 /// Events taken from the window under one lock, and how often in one turn. Ours: together what the
@@ -98,6 +98,10 @@ impl Shard {
                 return;
             };
             self.visit(index);
+            // What timers and a drain have sent since the last slice counts as well.
+            if self.tally.bytes >= SLICE_BYTES_MAX {
+                return;
+            }
         }
     }
 

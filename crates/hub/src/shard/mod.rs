@@ -68,10 +68,15 @@ use wheel::Wheel;
 /// Visits between two looks at the poll: about two milliseconds of sending.
 const SLICE_VISITS: usize = 256;
 
+/// Bytes sent between two looks at the poll, give or take a write: with large events as long as the
+/// visits take with small ones.
+const SLICE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Most events waiting to be swept; more stay in the window.
 const JOBS_MAX: usize = 1024;
 
-/// Most bytes of frames the waiting events may keep alive.
+/// Most bytes of the frames of waiting events. Once the window has let go of them, each may keep a
+/// block of its [`crate::frame::FramePool`] alive.
 const JOBS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// User memory of one subscriber: its place and, in tables that double when they grow, its timer,
