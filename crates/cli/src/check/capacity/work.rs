@@ -1,7 +1,7 @@
 //! The CPU that streams need: the capacity formula of docs/concepts/performance.md.
 //!
-//! Its constants are fitted to the runs that page names, on a virtual machine with two cores and over
-//! loopback, where about half of a send is the receiver's work.
+//! Its constants are fitted to the runs that page names, on a virtual machine with two cores and
+//! over loopback, where about half of a send is the receiver's work.
 
 use std::time::Duration;
 
