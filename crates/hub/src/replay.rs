@@ -259,10 +259,14 @@ impl Shared {
         let state = &mut *guard;
         state.under_way.retain(|under_way| under_way != place);
         let is_it = |request: &mut Request| request.place == *place;
+        let before = state.requests.len();
         for request in state.joined.extract_if(.., is_it) {
             state.requests.push_front(request);
         }
+        let has_more = state.requests.len() > before;
         drop(guard);
-        self.changed.notify_one();
+        if has_more {
+            self.changed.notify_one();
+        }
     }
 }

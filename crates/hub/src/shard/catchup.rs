@@ -17,7 +17,7 @@ use crate::socket::{Outgoing, SinkKind};
 
 /// Time given to subscribers that are behind between two looks at the poll, beyond the turn that
 /// crosses it.
-const SLICE_TIME: Duration = Duration::from_micros(500);
+const SLICE_TIME: Duration = Duration::from_micros(400);
 
 /// Turns given where a sweep is under way: live events go first, but not alone.
 const TURNS_BESIDE_SWEEP: usize = 4;
@@ -337,9 +337,6 @@ impl Shard {
     /// Writes a part of a stretch; if all of it went out, another turn comes.
     fn send_from(&mut self, key: SubscriberKey, source: Source) {
         let (Source::Log(stretch) | Source::Window(stretch)) = &source;
-        if let Source::Log(stretch) = &source {
-            self.read_ahead(key, stretch);
-        }
         let now = self.now;
         let Some(subscriber) = self.subscribers.of_key(key) else {
             return;
@@ -377,6 +374,9 @@ impl Shard {
         });
         if is_whole && taken > 0 {
             self.unstall(key.index);
+        }
+        if let Source::Log(stretch) = &source {
+            self.read_ahead(key, stretch);
         }
         if let Source::Log(stretch) = source
             && stretch.covers(reached.cursor)

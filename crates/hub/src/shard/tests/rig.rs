@@ -309,21 +309,6 @@ impl Peer {
         }
     }
 
-    /// Reads whatever comes until something else has happened.
-    pub(super) fn read_until(&mut self, happened: impl Fn() -> bool) {
-        let started = std::time::Instant::now();
-        let socket = &self.socket;
-        socket.set_nonblocking(true).expect("a socket option");
-        while !happened() {
-            assert!(started.elapsed() < PATIENCE, "it does not happen");
-            let mut buffer = [0; 4096];
-            if let Ok(count) = (&*socket).read(&mut buffer) {
-                self.bytes.extend_from_slice(&buffer[..count]);
-            }
-        }
-        socket.set_nonblocking(false).expect("a socket option");
-    }
-
     pub(super) fn expect_reset(&mut self) {
         let mut buffer = [0; 16 * 1024];
         loop {

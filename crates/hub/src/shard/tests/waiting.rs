@@ -1,6 +1,5 @@
 //! Subscribers that wait for the hub.
 
-use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use gush_log::{
 };
 
 use super::rig::{PATIENCE, Rig, Sizes};
+use crate::close::CloseReason;
 
 /// A log whose reads wait for the test.
 struct Gated {
@@ -22,6 +22,8 @@ struct Gated {
 struct Gate {
     reads_allowed: u32,
     reads_waiting: u32,
+    /// Where those that were allowed began.
+    reads: Vec<Offset>,
 }
 
 impl Gated {
@@ -30,12 +32,16 @@ impl Gated {
         self.changed.notify_all();
     }
 
-    fn wait_for_reader(&self) {
+    fn wait_for_readers(&self, count: u32) {
         let gate = self.gate.lock().expect("not poisoned");
         let waited = self
             .changed
-            .wait_timeout_while(gate, PATIENCE, |gate| gate.reads_waiting == 0);
+            .wait_timeout_while(gate, PATIENCE, |gate| gate.reads_waiting < count);
         assert!(!waited.expect("not poisoned").1.timed_out(), "nobody reads");
+    }
+
+    fn reads(&self) -> Vec<Offset> {
+        self.gate.lock().expect("not poisoned").reads.clone()
     }
 }
 
@@ -78,6 +84,7 @@ impl Log for Gated {
             gate.reads_waiting -= 1;
         }
         gate.reads_allowed -= 1;
+        gate.reads.push(from);
         drop(gate);
         self.inner.read(from, limit, visit)
     }
@@ -95,35 +102,116 @@ impl Log for Gated {
     }
 }
 
-/// A subscriber whose socket was full once, and that then waited for the hub alone, was reset.
-#[test]
-fn a_replay_that_waits_for_the_log_is_not_a_stall() {
-    let sizes = Sizes {
-        log_events: 1000,
-        window_events: 4,
-    };
+const SMALL_WINDOW: Sizes = Sizes {
+    log_events: 10_000,
+    window_events: 4,
+};
+
+fn gated() -> (Arc<Gated>, Rig) {
     let log = Arc::new(Gated {
-        inner: MemoryLog::new(sizes.memory()),
+        inner: MemoryLog::new(SMALL_WINDOW.memory()),
         gate: Mutex::default(),
         changed: Condvar::new(),
     });
-    let rig = Rig::over(Arc::clone(&log) as Arc<dyn Log>, &sizes, |_| {});
+    let rig = Rig::over(Arc::clone(&log) as Arc<dyn Log>, &SMALL_WINDOW, |_| {});
+    (log, rig)
+}
+
+/// A subscriber whose socket was full once, and that then waited for the hub alone, was reset.
+#[test]
+fn a_replay_that_waits_for_the_log_is_not_a_stall() {
+    let (log, rig) = gated();
     let start = rig.head();
     let data = "x".repeat(60_000);
-    for _ in 0..100 {
+    for _ in 0..20 {
         rig.publish("a", &data);
     }
     let mut peer = rig.subscribe_small(&["a"], start);
     rig.wait_taken_in(1);
-    // The first read fills the small socket; the second one waits for the test.
+    // The first read brings one event, which fills the small socket; the second one waits for the
+    // test.
     log.allow(1);
-    let mut first = [0; 1];
-    peer.socket.read_exact(&mut first).expect("the first byte");
-    peer.bytes.extend_from_slice(&first);
-    peer.read_until(|| log.gate.lock().expect("not poisoned").reads_waiting > 0);
+    assert_eq!(peer.data(), data);
+    rig.wait_for("gush_replay_reads_total 2");
     rig.advance(Duration::from_secs(100));
-    log.wait_for_reader();
+    log.wait_for_readers(1);
     rig.publish("b", "the shard has seen the time");
     log.allow(u32::MAX / 2);
-    peer.expect_data((0..100).map(|_| data.clone()));
+    peer.expect_data((1..20).map(|_| data.clone()));
+}
+
+/// It went on for as long as somebody else had the same selection.
+#[test]
+fn nothing_is_read_for_who_has_left() {
+    let (log, rig) = gated();
+    let start = rig.head();
+    for number in 0..100 {
+        rig.publish("a", &format!("{number:01000}"));
+    }
+    let mut same = rig.subscribe_as(&["a"], start, |_| {});
+    let other = rig.subscribe_as(&["b"], start, |_| {});
+    log.wait_for_readers(2);
+    let left = rig.subscribe_as(&["a"], start.plus(5), |_| {});
+    rig.wait_for("gush_replay_reads_total 3");
+    drop(left);
+    rig.wait_closed(CloseReason::PeerLeft, 1);
+    log.allow(u32::MAX / 2);
+    same.expect_data((0..100).map(|number| format!("{number:01000}")));
+    rig.wait_for("gush_subscribers_behind 0");
+    assert!(!log.reads().contains(&start.plus(5)), "{:?}", log.reads());
+    drop(other);
+}
+
+#[test]
+fn what_a_crowd_replays_is_read_for_one() {
+    let (log, rig) = gated();
+    let start = rig.head();
+    for number in 0..1000 {
+        rig.publish("a", &format!("{number:01000}"));
+    }
+    let subscribe = |_| rig.subscribe_as(&["a"], start, |_| {});
+    let mut crowd: Vec<_> = (0..30).map(subscribe).collect();
+    rig.wait_taken_in(30);
+    log.wait_for_readers(1);
+    log.allow(u32::MAX / 2);
+    std::thread::scope(|scope| {
+        for peer in &mut crowd {
+            scope.spawn(|| peer.expect_data((0..1000).map(|number| format!("{number:01000}"))));
+        }
+    });
+    // A megabyte takes five reads or six; thirty times as many without sharing.
+    let reads = log.reads();
+    assert!(reads.len() < 30, "{reads:?}");
+}
+
+/// Each takes parts of another size, so that each stops and goes on at other bytes.
+#[test]
+fn everybody_gets_the_same_bytes_whatever_their_sockets_take() {
+    let rig = Rig::new(&SMALL_WINDOW, |_| {});
+    let start = rig.head();
+    let mut expected = Vec::new();
+    for number in 0..400 {
+        let length = [10, 3000, 300_000, 0, 70_000][number % 5] / (1 + number / 20);
+        let data = format!("{number}:{}", "x".repeat(length));
+        let topic = ["a", "b", "a", "a", "c"][number % 5];
+        rig.append(&[topic], &data, number % 7 == 0);
+        if topic != "b" && number % 7 != 0 {
+            expected.push(data);
+        }
+    }
+    let mut small = rig.subscribe_small(&["a", "c"], start);
+    let mut usual = rig.subscribe_as(&["a", "c"], start, |_| {});
+    let mut late = rig.subscribe_as(&["a", "c"], start.plus(3), |_| {});
+    let late_expected = expected.iter().skip_while(|data| !data.starts_with("3:"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| small.expect_data(expected.iter().cloned()));
+        scope.spawn(|| usual.expect_data(expected.iter().cloned()));
+        scope.spawn(|| late.expect_data(late_expected.cloned()));
+    });
+    rig.publish("a", "live");
+    for peer in [&mut small, &mut usual, &mut late] {
+        assert_eq!(peer.data(), "live");
+        assert!(peer.bytes.is_empty());
+    }
+    rig.wait_for("gush_subscribers_behind 0");
 }
