@@ -180,6 +180,20 @@ def chart(path, title, x_unit, y_unit, lines):
         file.write("\n".join(svg) + "\n")
 
 
+def matching(path):
+    """Kind of matcher -> [(how many, ns)] of a recorded run of the example matching_cost."""
+    kinds = {"exact topics": "exact", "told apart between expressions": "templates"}
+    lines = {}
+    with open(path, encoding="utf-8") as file:
+        for row in file:
+            cells = [cell.strip() for cell in row.strip().strip("|").split("|")]
+            if cells[0] in kinds:
+                count, warm, cold = int(cells[1]), float(cells[-2]), float(cells[-1])
+                lines.setdefault(kinds[cells[0]], []).append((count, warm))
+                lines.setdefault(kinds[cells[0]] + ", cold", []).append((count, cold))
+    return lines
+
+
 def draw(folder):
     with open(os.path.join(folder, "growth.jsonl"), encoding="utf-8") as file:
         runs = [json.loads(line) for line in file]
@@ -201,6 +215,10 @@ def draw(folder):
     chart(at("topics-cpu.svg"), "CPU of a delivery by topics, 4 in flight, 10,000 subscribers or "
           "one for each topic", "topics", "µs",
           {"exact": line("topics", cpu), "templates": line("templates", cpu)})
+    table = os.path.join(folder, os.pardir, "2026-11-22-matching", "output.txt")
+    if os.path.exists(table):
+        chart(at("matching-time.svg"), "Finding an event's matchers among many (cold: between other "
+              "work)", "matchers", "ns", matching(table))
     chart(at("idle-latency.svg"), "p99 of an event by idle streams beside", "idle streams", "µs",
           {f"{r} receivers": line(f"receivers-{r}", "latency_p99_us") for r in (1, 100, 1000)})
 
