@@ -111,6 +111,11 @@ impl Subscriber {
         self.partial == 0 && self.owed == 0
     }
 
+    /// Whether a heartbeat may go out now: nothing is half sent, nor about to be sent.
+    pub(super) fn may_beat(&self) -> bool {
+        self.at_border() && matches!(self.phase, Phase::Live | Phase::Reading)
+    }
+
     /// Writes a batch in one call, without what is already out of its first event, and moves the
     /// cursor behind it or to where the socket stopped.
     pub(super) fn send(&mut self, batch: &Batch, now: u32) -> io::Result<Sent> {

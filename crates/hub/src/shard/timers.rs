@@ -8,6 +8,10 @@ use crate::dialect;
 use crate::frame::Frame;
 use crate::socket::Outgoing;
 
+/// How soon a heartbeat is thought of again that could not go out: a second. Many may wait for their
+/// turn at once, and a look at each of them in every tick would keep them waiting.
+const LOOK_AGAIN_TICKS: u32 = 10;
+
 impl Shard {
     /// Sets a subscriber's one timer to whatever comes first for it.
     pub(super) fn set_timer(&mut self, index: u32, now: u32) {
@@ -27,7 +31,12 @@ impl Shard {
             // same broadcast do not come due in the same tick for ever after.
             let early = fastrand::u32(0..=beat / 8);
             let due = subscriber.last_write_at.saturating_add(beat - early);
-            deadline = deadline.min(due.max(now + 1));
+            let soonest = if subscriber.may_beat() {
+                1
+            } else {
+                LOOK_AGAIN_TICKS
+            };
+            deadline = deadline.min(due.max(now + soonest));
         }
         if deadline == NEVER {
             self.wheel.clear(index);
@@ -73,11 +82,7 @@ impl Shard {
             return;
         }
         let silent = now.saturating_sub(subscriber.last_write_at);
-        if beat > 0
-            && silent >= beat - beat / 8
-            && subscriber.at_border()
-            && matches!(subscriber.phase, Phase::Live | Phase::Reading)
-        {
+        if beat > 0 && silent >= beat - beat / 8 && subscriber.may_beat() {
             self.beat(index, now);
         }
         self.set_timer(index, now);
