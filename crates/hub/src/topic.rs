@@ -185,7 +185,11 @@ impl Matcher {
     pub(crate) fn has_inner_literals_in(&self, topic: &str) -> bool {
         let topic = topic.as_bytes();
         self.inner_literals()
-            .all(|literal| memchr::memmem::find(topic, literal.as_bytes()).is_some())
+            .all(|literal| match literal.as_bytes() {
+                // The search for a text has to be made ready, that for a byte not.
+                [byte] => memchr::memchr(*byte, topic).is_some(),
+                literal => memchr::memmem::find(topic, literal).is_some(),
+            })
     }
 
     /// What decides which topics fit, as numbers: templates that differ only in the names of
