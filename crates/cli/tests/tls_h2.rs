@@ -89,8 +89,15 @@ impl Curl {
 }
 
 fn with_tls() -> Outcome<(HubProcess, HubBuilder)> {
-    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?;
+    with_tls_and(&[])
+}
+
+fn with_tls_and(options: &[(&str, &str)]) -> Outcome<(HubProcess, HubBuilder)> {
+    let mut builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?;
     let files = write_certificate(builder.directory(), "hub.example")?;
+    for (name, value) in options {
+        builder = builder.option(name, value);
+    }
     let builder = builder
         .option("--tls-cert", &files.certificate.display().to_string())
         .option("--tls-key", &files.key.display().to_string());
@@ -121,18 +128,41 @@ fn subscribers_over_h2c_by_prior_knowledge() -> Outcome<()> {
 #[test]
 fn subscribers_over_tls_with_either_version() -> Outcome<()> {
     let (hub, _) = with_tls()?;
-    let mut h2 = Curl::subscribe(&hub, "https", &["--insecure", "--http2"])?;
-    let mut h1 = Curl::subscribe(&hub, "https", &["--insecure", "--http1.1"])?;
+    every_kind_gets_everything(&hub)
+}
+
+#[test]
+fn subscribers_over_tls_whose_shards_have_tables_of_their_own() -> Outcome<()> {
+    let (hub, _) = with_tls_and(&[("--descriptor-tables", "own")])?;
+    every_kind_gets_everything(&hub)
+}
+
+/// HTTP/2, and HTTP/1.1 with each cipher of TLS 1.3 and with TLS 1.2.
+fn every_kind_gets_everything(hub: &HubProcess) -> Outcome<()> {
+    let suite = |name| ["--insecure", "--http1.1", "--tls13-ciphers", name];
+    let kinds: [&[&str]; 5] = [
+        &["--insecure", "--http2"],
+        &suite("TLS_AES_128_GCM_SHA256"),
+        &suite("TLS_AES_256_GCM_SHA384"),
+        &suite("TLS_CHACHA20_POLY1305_SHA256"),
+        &["--insecure", "--http1.1", "--tls-max", "1.2"],
+    ];
+    let mut subscribers = Vec::new();
+    for kind in kinds {
+        let subscribed = Curl::subscribe(hub, "https", kind);
+        subscribers.push(subscribed.map_err(|f| f.within(format!("{kind:?}")))?);
+    }
     for n in 0..20 {
         hub.publish_on_admin(&[("topic", TOPIC), ("data", &n.to_string())])?;
     }
     let big = "0123456789abcdef".repeat(20_000);
     hub.publish_on_admin(&[("topic", TOPIC), ("data", &big)])?;
-    for curl in [&mut h2, &mut h1] {
+    for (curl, kind) in subscribers.iter_mut().zip(kinds) {
+        let place = |f: Failure| f.within(format!("{kind:?}"));
         for n in 0..20 {
-            curl.expect_data(&n.to_string())?;
+            curl.expect_data(&n.to_string()).map_err(place)?;
         }
-        curl.expect_data(&big)?;
+        curl.expect_data(&big).map_err(place)?;
     }
     Ok(())
 }
