@@ -38,9 +38,9 @@ pub fn raise_descriptors() -> usize {
     })
 }
 
-/// Most places that the descriptor table is given at the start without being asked for more; 8 bytes
-/// of kernel memory each. Containers often come with a limit of 2^30 descriptors, and a table of
-/// that many would take 8 GiB.
+/// Most places that the descriptor table is given at the start without being asked for more; 8
+/// bytes of kernel memory each. Containers often come with a limit of 2^30 descriptors, and a table
+/// of that many would take 8 GiB.
 const TABLE_PLACES_MAX: usize = 1 << 18;
 
 /// Makes the descriptor table as large as it may get, before threads share it. `wanted` is

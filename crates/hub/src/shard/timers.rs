@@ -8,8 +8,8 @@ use crate::dialect;
 use crate::frame::Frame;
 use crate::socket::Outgoing;
 
-/// How soon a heartbeat is thought of again that could not go out: a second. Many may wait for their
-/// turn at once, and a look at each of them in every tick would keep them waiting.
+/// How soon a heartbeat is thought of again that could not go out: a second. Many may wait for
+/// their turn at once, and a look at each of them in every tick would keep them waiting.
 const LOOK_AGAIN_TICKS: u32 = 10;
 
 impl Shard {
