@@ -422,6 +422,10 @@ impl AsyncRead for Prefixed {
         let count = self.first.len().min(buffer.remaining());
         buffer.put_slice(&self.first[..count]);
         self.first.advance(count);
+        if self.first.is_empty() {
+            // The connection may be idle for long from now on.
+            self.first = BytesMut::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
