@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gush_log::Offset;
 
-use super::subscriber::{NEVER, Phase, Subscriber};
+use super::subscriber::{NEVER, Phase};
 use super::{JOBS_BYTES_MAX, JOBS_MAX, Job, SLICE_BYTES_MAX, SLICE_VISITS, Shard, Stage, Sweep};
 use crate::window::Entry;
 
@@ -177,20 +177,18 @@ impl Shard {
     /// Mostly one write: only where jobs are held can more stand before this one than a write
     /// takes, and whoever was visited is not visited for it again.
     fn send_up_to(&mut self, index: u32, offset: Offset) {
-        let is_due = |subscriber: &Subscriber| {
-            subscriber.phase == Phase::Live && subscriber.cursor <= offset
-        };
-        while self.subscribers.get_mut(index).is_some_and(|it| is_due(it)) {
-            self.send_jobs(index);
-        }
+        while self.send_jobs(index, offset) {}
     }
 
-    /// Writes the jobs from a subscriber's cursor on in one call, as many as a batch takes; the
-    /// cursor moves, or the subscriber is no longer up to date. There is such a job.
-    fn send_jobs(&mut self, index: u32) {
+    /// Writes the jobs from a subscriber's cursor on in one call, as many as a batch takes, if it
+    /// has not had the one at `offset`. Whether that one is still to come.
+    fn send_jobs(&mut self, index: u32, offset: Offset) -> bool {
         let Some(subscriber) = self.subscribers.get_mut(index) else {
-            return;
+            return false;
         };
+        if subscriber.phase != Phase::Live || subscriber.cursor > offset {
+            return false;
+        }
         let mut start = 0;
         // Only where jobs are held can somebody have had some of them but not all.
         if self.jobs[0].entry.offset() < subscriber.cursor {
@@ -205,13 +203,15 @@ impl Shard {
         match subscriber.send(batch, self.now) {
             Ok(sent) => {
                 self.tally.add(sent);
-                if !sent.is_whole {
-                    self.metrics.behind.add(1);
-                    self.block(index, sent.bytes > 0);
+                if sent.is_whole {
+                    return subscriber.cursor <= offset;
                 }
+                self.metrics.behind.add(1);
+                self.block(index, sent.bytes > 0);
             }
             Err(error) => self.fail(index, &error),
         }
+        false
     }
 
     /// The socket is full: the subscriber waits for room, and its write timeout runs.
