@@ -9,7 +9,6 @@ use http::{HeaderMap, StatusCode};
 
 use crate::credentials::{self, Place};
 use crate::form::Pair;
-use crate::jwks;
 use crate::keys::KeyRing;
 use crate::matcher_table::crowds::Crowded;
 use crate::origin;
@@ -305,7 +304,7 @@ const NO_TOKEN: &str = "no token: send it as \"Authorization: Bearer <token>\", 
                         parameter \"authorization\" or as a cookie";
 
 fn token_refused(ring: &KeyRing, error: TokenError) -> Rejection {
-    tracing::debug!(role = ?ring.role(), detail = %error.detail(), "token refused");
+    tracing::debug!(role = ring.name(), detail = %error.detail(), "token refused");
     if error.is_ours() {
         // The token may be good: a 401 would make clients give up for ever.
         return Rejection::unavailable(error.to_string(), KEYS_RETRY_AFTER);
@@ -314,7 +313,8 @@ fn token_refused(ring: &KeyRing, error: TokenError) -> Rejection {
 }
 
 /// When a key set that could not be fetched is worth another try.
-const KEYS_RETRY_AFTER: Duration = Duration::from_secs(jwks::FETCH_FLOOR_SECONDS);
+const KEYS_RETRY_AFTER: Duration =
+    Duration::from_secs(gush_middleware::auth::jwks::FETCH_FLOOR_SECONDS);
 
 fn check_publish_origin(policy: &Policy, headers: &HeaderMap) -> Result<(), Rejection> {
     match origin::request_origin(headers) {

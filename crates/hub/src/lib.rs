@@ -60,14 +60,8 @@ pub mod credentials;
 // Keys of publishers and subscribers.
 pub mod keys;
 
-// Key sets that are fetched and refreshed.
-pub mod jwks;
-
-// Tokens and what they grant.
+// What tokens grant.
 pub mod token;
-
-// Tokens that were checked lately.
-mod token_cache;
 
 // Which web origins may read and publish.
 pub mod origin;

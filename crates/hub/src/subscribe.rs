@@ -116,7 +116,10 @@ pub async fn admit(
     let request = dialect::subscribe_request(headers, &pairs)?;
     let expires_at_ms = claims.as_ref().and_then(|claims| expiry(hub, claims));
     let (grants, payload) = match claims {
-        Some(claims) => (claims.subscribe.unwrap_or_default(), claims.payload),
+        Some(claims) => {
+            let grants = claims.grants;
+            (grants.subscribe.unwrap_or_default(), grants.payload)
+        }
         None => (Vec::new(), None),
     };
     let SubscribeRequest {

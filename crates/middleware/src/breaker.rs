@@ -22,6 +22,17 @@ pub struct BreakerSettings {
     pub open_max: Duration,
 }
 
+/// Five failures in a row, then a second, and at most half a minute: long enough for a restart.
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            failures_max: 5,
+            open_min: Duration::from_secs(1),
+            open_max: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What a breaker lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {

@@ -25,7 +25,7 @@
 //! | `tower::limit::ConcurrencyLimit` | counts until the head only, and lets the rest wait without an answer | [`layer::GateLayer`] |
 //! | `tower::limit::RateLimit` | one rate for all; lets requests queue | [`layer::BucketLayer`], [`layer::WindowLayer`] |
 //! | `tower::load_shed`, `tower::buffer` | only know whether the service is ready, which a stream never stops | [`layer::GateLayer`] |
-//! | `tower_http::timeout::TimeoutLayer` | the head comes at once, so it never fires; `ResponseBodyTimeoutLayer` cuts quiet streams | heartbeats, and a [`layer::Pass`] that ends the stream when its token does |
+//! | `tower_http::timeout::TimeoutLayer` | the head comes at once, so it never fires; `ResponseBodyTimeoutLayer` cuts quiet streams | heartbeats, and [`layer::AuthLayer`], which ends a stream with its token |
 //! | `tower_http::compression::CompressionLayer` | leaves `text/event-stream` alone by default, but with another predicate holds events until a block is full | leave it off, or compress per event with a flush |
 //! | `tower_http::trace::TraceLayer` | `on_response` knows the head only; `on_eos` is not called when the client just leaves | [`layer::StreamLogLayer`] |
 //! | `tower_http::catch_panic::CatchPanicLayer` | sees panics of the handler, not those of a running body | [`layer::PanicGuardLayer`] |
@@ -61,6 +61,10 @@ mod peer;
 // Delays for those who are sent away, so that they come back one after the other.
 mod pacer;
 
+// Tokens, and the keys they are checked with.
+#[cfg(feature = "auth")]
+pub mod auth;
+
 // A remote part that fails is left alone for a while.
 mod breaker;
 
@@ -86,3 +90,12 @@ pub use refusal::{Refusal, Wait};
 pub use sliding_window::{SlidingWindow, WindowLimit};
 pub use stream_log::{Closed, LogFormat, Opened, StreamLog};
 pub use token_bucket::{Rate, TokenBucket};
+
+/// Everything a service is put together with.
+pub mod prelude {
+    pub use crate::layer::*;
+    pub use crate::{
+        AddressKey, Breaker, BreakerSettings, Gate, KeyedGate, LogFormat, Opened, Pacer,
+        PacerSettings, PanicGuard, Rate, StreamLog, TokenBucket, WindowLimit,
+    };
+}

@@ -17,6 +17,18 @@ pub struct PacerSettings {
     pub delay_max: Duration,
 }
 
+impl PacerSettings {
+    /// Delays of one second to one minute.
+    #[must_use]
+    pub const fn per_second(per_second: f64) -> Self {
+        Self {
+            per_second,
+            delay_min: Duration::from_secs(1),
+            delay_max: Duration::from_mins(1),
+        }
+    }
+}
+
 /// Draws delays. Holds how many are on their way back as one moment: when the last of them would
 /// be in, if they came one after the other.
 #[derive(Debug)]

@@ -18,6 +18,14 @@ pub struct WindowLimit {
     pub window: Duration,
 }
 
+impl WindowLimit {
+    /// So many within any time of that length.
+    #[must_use]
+    pub const fn new(max: u32, window: Duration) -> Self {
+        Self { max, window }
+    }
+}
+
 /// Counts of one key. The default has seen nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SlidingWindow {

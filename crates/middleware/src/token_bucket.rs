@@ -15,6 +15,14 @@ pub struct Rate {
     pub burst: u32,
 }
 
+impl Rate {
+    /// So many per second, and so many at once.
+    #[must_use]
+    pub const fn new(per_second: f64, burst: u32) -> Self {
+        Self { per_second, burst }
+    }
+}
+
 /// A token bucket that threads share. Admits in one atomic exchange.
 #[derive(Debug)]
 pub struct TokenBucket {

@@ -196,6 +196,22 @@ pin_project! {
     }
 }
 
+impl<B, P> HeldBody<B, P> {
+    pub(super) fn passed(body: B, pass: P) -> Self {
+        let pass = Some(pass);
+        Self {
+            content: Content::Passed { body, pass },
+        }
+    }
+
+    pub(super) fn refused(text: Bytes) -> Self {
+        let text = Some(text);
+        Self {
+            content: Content::Refused { text },
+        }
+    }
+}
+
 impl<B: Body<Data = Bytes>, P: Pass> Body for HeldBody<B, P> {
     type Data = Bytes;
     type Error = B::Error;

@@ -11,6 +11,10 @@ mod check;
 // Connections, rates and windows as such questions.
 mod limits;
 
+// A good token, for as long as it holds.
+#[cfg(feature = "auth")]
+mod auth;
+
 // A request's body is counted.
 mod body_limit;
 
@@ -23,6 +27,8 @@ mod panic_guard;
 // A record at the begin and the end of an event stream.
 mod stream_log;
 
+#[cfg(feature = "auth")]
+pub use auth::{AuthLayer, AuthService, TokenOf, UntilExpiry};
 pub use body_limit::{BodyLimitLayer, BodyLimitService, LimitedBody};
 pub use breaker::{BreakerLayer, BreakerService};
 pub use check::{Check, CheckFuture, CheckLayer, CheckService, HeldBody, Pass};

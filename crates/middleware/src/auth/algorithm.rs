@@ -10,7 +10,7 @@ use super::KeyErrorKind;
 
 /// A JWS algorithm. `none` and everything else that is not listed does not exist here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Algorithm {
+pub(super) enum Algorithm {
     Hs256,
     Hs384,
     Hs512,
@@ -28,7 +28,7 @@ pub(crate) enum Algorithm {
 
 /// What kind of key an algorithm needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyType {
+pub(super) enum KeyType {
     Secret,
     Rsa,
     P256,
@@ -43,7 +43,7 @@ impl KeyType {
         [Self::Rsa, Self::P256, Self::P384, Self::P521, Self::Ed25519];
 
     /// The algorithm of a key when nothing says otherwise.
-    pub(crate) fn default_algorithm(self) -> Algorithm {
+    pub(super) fn default_algorithm(self) -> Algorithm {
         match self {
             Self::Secret => Algorithm::Hs256,
             Self::Rsa => Algorithm::Rs256,
@@ -84,21 +84,21 @@ const NAMES: [(&str, Algorithm); 13] = [
 ];
 
 impl Algorithm {
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         NAMES
             .iter()
             .find(|(known, _)| *known == name)
             .map(|&(_, algorithm)| algorithm)
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         NAMES
             .iter()
             .find(|&&(_, known)| known == self)
             .map_or("", |&(name, _)| name)
     }
 
-    pub(crate) fn key_type(self) -> KeyType {
+    pub(super) fn key_type(self) -> KeyType {
         match self {
             Self::Hs256 | Self::Hs384 | Self::Hs512 => KeyType::Secret,
             Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => {
@@ -160,7 +160,7 @@ impl Algorithm {
 
 /// A key that checks signatures of exactly one algorithm: a token cannot choose another, so an
 /// RSA public key never serves as an HMAC secret.
-pub(crate) struct VerifyKey {
+pub(super) struct VerifyKey {
     /// The key's name in its set.
     id: Option<Box<str>>,
     algorithm: Algorithm,
@@ -174,7 +174,7 @@ enum Material {
 
 impl VerifyKey {
     /// A key for HMAC. Empty secrets are refused.
-    pub(crate) fn from_secret(secret: &[u8], algorithm: Algorithm) -> Result<Self, KeyErrorKind> {
+    pub(super) fn from_secret(secret: &[u8], algorithm: Algorithm) -> Result<Self, KeyErrorKind> {
         if secret.is_empty() {
             return Err(KeyErrorKind::EmptySecret);
         }
@@ -193,7 +193,7 @@ impl VerifyKey {
     /// A public key: `SubjectPublicKeyInfo` or, for RSA, `RSAPublicKey` in DER; for curves the
     /// uncompressed point, for Ed25519 the 32 bytes. `pinned` must fit the key's type; without it
     /// the type decides.
-    pub(crate) fn from_public(
+    pub(super) fn from_public(
         bytes: &[u8],
         key_type: KeyType,
         pinned: Option<Algorithm>,
@@ -227,20 +227,20 @@ impl VerifyKey {
         })
     }
 
-    pub(crate) fn with_id(mut self, id: Option<&str>) -> Self {
+    pub(super) fn with_id(mut self, id: Option<&str>) -> Self {
         self.id = id.map(Box::from);
         self
     }
 
-    pub(crate) fn id(&self) -> Option<&str> {
+    pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    pub(crate) fn algorithm(&self) -> Algorithm {
+    pub(super) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    pub(crate) fn is_signature_valid(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(super) fn is_signature_valid(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
             Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
             Material::Public(key) => key.verify_sig(message, signature).is_ok(),

@@ -12,15 +12,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Uri;
 use serde_json::{Map, Value};
 
-use crate::keys::read_file;
-use crate::keys::{Algorithm, KEY_FILE_BYTES_MAX, KeyErrorKind, KeySet, KeyType, VerifyKey};
-use crate::token::{Signed, TokenError};
-
-#[path = "jwks/fetch.rs"]
-mod fetch;
+use super::token::{Signed, TokenError};
+use super::{Algorithm, KeyErrorKind, KeySet, KeyType, VerifyKey, fetch, read_file};
 
 #[cfg(test)]
-#[path = "jwks/tests.rs"]
+#[path = "jwks_tests.rs"]
 mod tests;
 
 /// The most keys in one set.
@@ -39,7 +35,7 @@ pub const REFRESH_SECONDS: u64 = 3_600;
 
 /// Where a set comes from decides what may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
+pub(super) enum Trust {
     /// The operator's file or text: may hold secrets.
     Local,
     /// A URL: a secret there is open to everybody who can read the URL, so it is left out.
@@ -48,7 +44,7 @@ pub(crate) enum Trust {
 
 /// Reads a set, or a single key. Keys that are not for checking signatures, of types or algorithms
 /// not known here, or not of the pinned algorithm, are left out; at least one must remain.
-pub(crate) fn parse(
+pub(super) fn parse(
     json: &[u8],
     pinned: Option<Algorithm>,
     trust: Trust,
@@ -156,7 +152,7 @@ fn der_element(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// A set that follows its source. The last good one stays when a refresh fails.
-pub(crate) struct JwkSet {
+pub(super) struct JwkSet {
     source: Source,
     pinned: Option<Algorithm>,
     current: ArcSwap<KeySet>,
@@ -196,14 +192,14 @@ impl Stamp {
 
 impl JwkSet {
     /// A set that was read from `path` just now.
-    pub(crate) fn from_file(path: PathBuf, set: KeySet, pinned: Option<Algorithm>) -> Arc<Self> {
+    pub(super) fn from_file(path: PathBuf, set: KeySet, pinned: Option<Algorithm>) -> Arc<Self> {
         let stamp = Mutex::new(Stamp::of(&path).ok());
         Self::new(Source::File { path, stamp }, set, pinned)
     }
 
     /// A set that is still to be fetched. Only this URL is ever asked: no redirects, nothing a
     /// token names.
-    pub(crate) fn from_url(url: Uri, pinned: Option<Algorithm>) -> Result<Arc<Self>, KeyErrorKind> {
+    pub(super) fn from_url(url: Uri, pinned: Option<Algorithm>) -> Result<Arc<Self>, KeyErrorKind> {
         let fetcher = fetch::Fetcher::new(url)?;
         Ok(Self::new(
             Source::Url(fetcher),
@@ -225,7 +221,7 @@ impl JwkSet {
     }
 
     /// Checks a signature, and asks the source once more when the key may be newer than the set.
-    pub(crate) async fn check(
+    pub(super) async fn check(
         self: &Arc<Self>,
         signed: &Signed<'_>,
         now_unix: u64,
@@ -247,7 +243,7 @@ impl JwkSet {
 
     /// Which of its sets this is: what was checked with another one is not checked. Asked for
     /// every token, so it also sees to it that a set does not grow old.
-    pub(crate) fn version(self: &Arc<Self>, now_unix: u64) -> u64 {
+    pub(super) fn version(self: &Arc<Self>, now_unix: u64) -> u64 {
         self.refresh_if_old(now_unix);
         self.version.load(Ordering::SeqCst)
     }
@@ -263,14 +259,14 @@ impl JwkSet {
     }
 
     /// Fetches the set if that has not happened yet.
-    pub(crate) async fn prefetch(self: &Arc<Self>, now_unix: u64) {
+    pub(super) async fn prefetch(self: &Arc<Self>, now_unix: u64) {
         if self.current.load().is_empty() {
             self.refresh(now_unix).await;
         }
     }
 
     /// Why the source's last answer was not usable.
-    pub(crate) fn trouble(&self) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<String> {
         self.trouble
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

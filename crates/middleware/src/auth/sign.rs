@@ -14,7 +14,7 @@ use super::{KeyError, KeyErrorKind, Material, pem, pinned_algorithm, read_source
 /// can sign: a secret, or a private key in PEM (PKCS#8, PKCS#1 or SEC 1, not encrypted). `alg`
 /// is by the key's type when absent. Reads files and blocks while doing so.
 pub fn sign(claims: &Value, key_source: &str, alg: Option<&str>) -> Result<String, KeyError> {
-    signed(claims, key_source, alg).map_err(|kind| KeyError { role: None, kind })
+    signed(claims, key_source, alg).map_err(|kind| KeyError { name: None, kind })
 }
 
 fn signed(claims: &Value, key_source: &str, alg: Option<&str>) -> Result<String, KeyErrorKind> {

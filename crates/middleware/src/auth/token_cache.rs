@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 
-use crate::token::Claims;
+use super::token::Claims;
 
 /// Most tokens of one half of the cache, which holds at most two halves. Ours: publishers are
 /// servers, of which there are dozens, rarely thousands.
@@ -19,10 +19,10 @@ const HALF_TOKENS_MAX: usize = 512;
 const HALF_BYTES_MAX: usize = 256 * 1024;
 
 /// The name of a token that does not give it away.
-pub(crate) type TokenDigest = [u8; 32];
+pub(super) type TokenDigest = [u8; 32];
 
 /// The digest of a token, for [`TokenCache`].
-pub(crate) fn digest_of(token: &str) -> TokenDigest {
+pub(super) fn digest_of(token: &str) -> TokenDigest {
     let digest = digest::digest(&digest::SHA256, token.as_bytes());
     let mut bytes = TokenDigest::default();
     bytes.copy_from_slice(digest.as_ref());
@@ -31,27 +31,53 @@ pub(crate) fn digest_of(token: &str) -> TokenDigest {
 
 /// Claims by token, of one key ring. When one half is full the older one is dropped, so what is
 /// in use stays.
-#[derive(Debug, Default)]
-pub(crate) struct TokenCache(Mutex<Halves>);
+#[derive(Debug)]
+pub(super) struct TokenCache<G>(Mutex<Halves<G>>);
 
-#[derive(Debug, Default)]
-struct Halves {
+#[derive(Debug)]
+struct Halves<G> {
     /// Of the keys that everything in here was checked with.
     version: u64,
-    young: Half,
-    old: Half,
+    young: Half<G>,
+    old: Half<G>,
 }
 
-#[derive(Debug, Default)]
-struct Half {
-    claims: HashMap<TokenDigest, (Arc<Claims>, usize)>,
+#[derive(Debug)]
+struct Half<G> {
+    claims: HashMap<TokenDigest, (Arc<Claims<G>>, usize)>,
     bytes: usize,
 }
 
-impl TokenCache {
+// Derived ones would ask the same of `G`.
+impl<G> Default for TokenCache<G> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<G> Default for Halves<G> {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            young: Half::default(),
+            old: Half::default(),
+        }
+    }
+}
+
+impl<G> Default for Half<G> {
+    fn default() -> Self {
+        Self {
+            claims: HashMap::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<G> TokenCache<G> {
     /// The claims of a token that keys of this version have verified. Whether its times still
     /// hold is for the caller to check.
-    pub(crate) fn get(&self, digest: &TokenDigest, version: u64) -> Option<Arc<Claims>> {
+    pub(super) fn get(&self, digest: &TokenDigest, version: u64) -> Option<Arc<Claims<G>>> {
         let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if halves.version != version {
             return None;
@@ -67,7 +93,13 @@ impl TokenCache {
 
     /// Keeps the claims of a token of `bytes` bytes. `version` is that of the keys before the token
     /// was checked: if they have changed since, nothing finds it.
-    pub(crate) fn put(&self, digest: TokenDigest, version: u64, claims: Arc<Claims>, bytes: usize) {
+    pub(super) fn put(
+        &self,
+        digest: TokenDigest,
+        version: u64,
+        claims: Arc<Claims<G>>,
+        bytes: usize,
+    ) {
         let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if version < halves.version {
             return;
@@ -82,8 +114,8 @@ impl TokenCache {
     }
 }
 
-impl Halves {
-    fn keep(&mut self, digest: TokenDigest, claims: Arc<Claims>, bytes: usize) {
+impl<G> Halves<G> {
+    fn keep(&mut self, digest: TokenDigest, claims: Arc<Claims<G>>, bytes: usize) {
         let is_full =
             self.young.claims.len() >= HALF_TOKENS_MAX || self.young.bytes + bytes > HALF_BYTES_MAX;
         if is_full {
@@ -99,7 +131,7 @@ impl Halves {
 mod tests {
     use super::*;
 
-    fn claims(subject: &str) -> Arc<Claims> {
+    fn claims(subject: &str) -> Arc<Claims<()>> {
         Arc::new(Claims {
             subject: Some(subject.to_owned()),
             ..Claims::default()
@@ -108,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_in_use_stays_and_the_count_is_bounded() {
-        let cache = TokenCache::default();
+        let cache = TokenCache::<()>::default();
         let used = digest_of("used");
         cache.put(used, 0, claims("used"), 100);
         for number in 0..10 * HALF_TOKENS_MAX {
@@ -127,7 +159,7 @@ mod tests {
 
     #[test]
     fn large_tokens_take_the_place_of_many() {
-        let cache = TokenCache::default();
+        let cache = TokenCache::<()>::default();
         for number in 0..1000 {
             let token = number.to_string();
             cache.put(digest_of(&token), 0, claims(&token), 8 * 1024);
@@ -138,7 +170,7 @@ mod tests {
 
     #[test]
     fn other_keys_know_nothing_of_it() {
-        let cache = TokenCache::default();
+        let cache = TokenCache::<()>::default();
         let digest = digest_of("a");
         cache.put(digest, 1, claims("a"), 100);
         assert!(cache.get(&digest, 1).is_some());

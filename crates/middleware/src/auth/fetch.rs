@@ -9,7 +9,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{FETCH_TIMEOUT, KEY_FILE_BYTES_MAX, KeyErrorKind};
+use super::jwks::FETCH_TIMEOUT;
+use super::{KEY_FILE_BYTES_MAX, KeyErrorKind};
 
 /// Asks one URL. It follows no redirects and keeps no connection: it is asked once an hour.
 pub(super) struct Fetcher {
