@@ -58,7 +58,7 @@ where
     S: Service<Request<Full<Bytes>>, Response = Response<R>, Error = Infallible>,
     R: Body<Data = Bytes> + Unpin,
 {
-    let mut times = Histogram::<u64>::new(3).expect("three digits");
+    let mut times = Histogram::<u64>::new_with_bounds(1, 10_000_000_000, 3).expect("good bounds");
     for number in 0..WARM_UP + REQUESTS {
         let request = request(&tokens[number % tokens.len()]);
         let begin = Instant::now();
