@@ -32,7 +32,8 @@ pub const CROWD_EXPRESSIONS_MAX: usize = 512;
 pub const FREE_EXPRESSIONS: usize = 16;
 
 /// The most steps, bytes of the topic times expressions compared with it, that matching one topic
-/// takes however many templates there are.
+/// takes however many templates there are. Short lists of templates with one or two expressions
+/// are on top: comparing those is no more than a look at where they stand.
 #[must_use]
 pub fn steps_max(topic_bytes: usize, streams_count: usize) -> usize {
     // A prefix, a suffix and pieces of each power of two may begin anywhere.

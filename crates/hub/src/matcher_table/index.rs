@@ -32,6 +32,10 @@ use lengths::Lengths;
 /// the literal that tells them apart at every place of a topic of ordinary length.
 pub(super) const LIST_MAX: u32 = 8;
 
+/// A template with so many expressions is compared without looking for its literals first: that
+/// costs no more.
+const FEW_EXPRESSIONS: usize = 2;
+
 const ROOT: u32 = 0;
 
 /// Set in the keys of groups; hashes stay below 2^61.
@@ -404,11 +408,12 @@ impl TemplateIndex {
         let Some(matcher) = self.entries.matcher(entry) else {
             return false;
         };
-        if !matcher.has_inner_literals_in(subject.topic) {
+        let expressions_count = matcher.expressions();
+        if expressions_count > FEW_EXPRESSIONS && !matcher.has_inner_literals_in(subject.topic) {
             return false;
         }
         query.looked.compared_count += 1;
-        query.looked.steps_count += subject.topic.len() * matcher.expressions();
+        query.looked.steps_count += subject.topic.len() * expressions_count;
         let fits = matcher.is_expansion(subject.topic);
         if fits {
             self.entries.set_stamp(entry, self.stamp.get());
