@@ -56,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) bytes_max: usize,
     /// Who waits for it; `None`: nobody yet.
     pub(crate) asker: Option<Asker>,
+    /// How many stretches are framed after it without being asked for.
+    pub(crate) ahead: u32,
 }
 
 /// Which stretch of the log is wanted.
@@ -79,6 +81,23 @@ impl Request {
     fn is_withdrawn(&self) -> bool {
         let asker = self.asker.as_ref();
         asker.is_some_and(|asker| asker.claim.strong_count() == 0)
+    }
+
+    /// What a helper goes on with once this is read.
+    fn following(&self, read: &Read) -> Option<Self> {
+        let ahead = self.ahead.checked_sub(1)?;
+        let stretch = read.outcome.as_ref().ok()?;
+        // At the head and before a gap nothing is gained.
+        let from = stretch.covers(self.place.from).then(|| stretch.lead())??;
+        Some(Self {
+            place: Place {
+                from,
+                ..self.place.clone()
+            },
+            bytes_max: self.bytes_max,
+            asker: None,
+            ahead,
+        })
     }
 }
 
@@ -204,7 +223,7 @@ fn serve(reader: &Reader, shared: &Shared) {
     while let Some(request) = shared.next(reader) {
         let read = reader.read(&request);
         // Before the answer: who asks on will not wait for what is there.
-        shared.done(&request.place);
+        shared.done(&request.place, request.following(&read));
         if let Some(asker) = request.asker {
             let key = asker.key;
             // A shard that has ended has no subscribers left.
@@ -253,8 +272,8 @@ impl Shared {
         }
     }
 
-    /// A place has been read: who waited for it finds it framed.
-    fn done(&self, place: &Place) {
+    /// A place has been read: who waited for it finds it framed. What follows comes last.
+    fn done(&self, place: &Place, following: Option<Request>) {
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *guard;
         state.under_way.retain(|under_way| under_way != place);
@@ -264,6 +283,8 @@ impl Shared {
             state.requests.push_front(request);
         }
         let has_more = state.requests.len() > before;
+        // This helper goes on with it itself, if there is nothing else.
+        state.requests.extend(following);
         drop(guard);
         if has_more {
             self.changed.notify_one();

@@ -21,7 +21,7 @@ const KEPT_BYTES_MAX: usize = HELD_BYTES_MAX / 2;
 
 /// Where more than this many replay, nothing is read ahead: the helpers are busy anyway, and what
 /// they framed would be gone before it is needed.
-const READ_AHEAD_MAX: usize = 16;
+const READ_AHEAD_MAX: usize = 4;
 
 /// Stretches of the window kept for the next subscriber, and their bytes.
 const RECENT_MAX: usize = 8;

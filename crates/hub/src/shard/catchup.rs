@@ -41,6 +41,10 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// The same while much is held, and where a stream of hyper's may keep it alive for a few bytes.
 const SMALL_CHUNK_BYTES: usize = 64 * 1024;
 
+/// Stretches framed ahead at a time: with few of them the helper sleeps after each one until the
+/// shard has begun with it.
+const AHEAD_STRETCHES: u32 = 4;
+
 /// What a subscriber is sent from.
 enum Source {
     /// Framed by a helper: kept until it is sent.
@@ -211,6 +215,7 @@ impl Shard {
                 key,
                 claim: self.behind.begin_read(key.index),
             }),
+            ahead: 0,
         });
     }
 
@@ -235,6 +240,7 @@ impl Shard {
             },
             bytes_max: CHUNK_BYTES,
             asker: None,
+            ahead: AHEAD_STRETCHES - 1,
         });
     }
 
