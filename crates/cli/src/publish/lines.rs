@@ -57,8 +57,8 @@ pub(super) fn argument() -> Arg {
         .long_help(
             "Publish an event for each line of this file; - is stdin. A line is a JSON object: \
              topic (a string or an array of strings), data, id, type, retry, private. Prints a \
-             line for each: {\"id\": …} or {\"error\": …, \"status\": …, \"line\": …}. Ends with 1 when any \
-             was refused.",
+             line for each: {\"id\": …} or {\"error\": …, \"status\": …, \"line\": …}. Ends with 1 \
+             when any was refused.",
         )
 }
 
