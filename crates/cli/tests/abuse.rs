@@ -329,11 +329,7 @@ fn expect_100_continue_is_answered_by_the_token() -> Outcome<()> {
 
 #[test]
 fn random_changes_to_good_requests_never_make_the_hub_fail() -> Outcome<()> {
-    let seed = std::env::var("GUSH_TEST_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("GUSH_TEST_SEED={seed}");
+    let seed = gush_testkit::seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut pair = Pair::start()?;
     let publish = pair

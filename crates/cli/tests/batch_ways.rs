@@ -286,7 +286,9 @@ async fn a_batch_that_is_reset_keeps_its_whole_lines() -> Outcome<()> {
     for way in WAYS {
         let hub = way.start(&[])?;
         let mut batch = Batch::begin(&hub, way, &hub.publisher_token()?).await?;
-        batch.send(line("0") + &line("1") + line("cut").trim_end()).await;
+        batch
+            .send(line("0") + &line("1") + line("cut").trim_end())
+            .await;
         batch.expect_id().await?;
         batch.expect_id().await?;
         // RST_STREAM in HTTP/2, the end of the connection in HTTP/1.1.

@@ -28,11 +28,7 @@ struct Ledger {
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() -> Outcome<()> {
-    let seed = std::env::var("GUSH_TEST_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("GUSH_TEST_SEED={seed}");
+    let seed = gush_testkit::seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()

@@ -261,11 +261,7 @@ fn brief(event: &SseEvent) -> String {
 }
 
 fn run(builder: &HubBuilder) -> Outcome<()> {
-    let seed = std::env::var("GUSH_TEST_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
-    println!("GUSH_TEST_SEED={seed}");
+    let seed = gush_testkit::seed();
     let hub = builder.start()?;
     let mut everything = hub.subscribe(&[("topic", "*")])?;
     let answered = Mutex::new(Vec::new());

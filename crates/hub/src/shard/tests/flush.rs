@@ -26,20 +26,26 @@ impl Marker {
     }
 }
 
+/// A rig that holds everything but markers, a subscriber of `a`, and a marker.
+fn holding(interval: Duration, batch: u32) -> (Rig, Peer, Marker) {
+    let rig = Rig::new(&ROOMY, |settings| {
+        settings.flush_interval = interval;
+        settings.flush_batch = batch;
+        settings.flush_topics = vec![Marker::RULE.into()];
+    });
+    let peer = rig.subscribe(&["a"]);
+    let marker = Marker::new(&rig);
+    rig.wait_taken_in(2);
+    (rig, peer, marker)
+}
+
 fn data(numbers: std::ops::Range<u32>) -> impl Iterator<Item = String> {
     numbers.map(|number| number.to_string())
 }
 
 #[test]
 fn an_event_is_held_until_its_interval_is_over() {
-    let rig = Rig::new(&ROOMY, |settings| {
-        settings.flush_interval = Duration::from_millis(500);
-        settings.flush_batch = 0;
-        settings.flush_topics = vec![Marker::RULE.into()];
-    });
-    let mut peer = rig.subscribe(&["a"]);
-    let mut marker = Marker::new(&rig);
-    rig.wait_taken_in(2);
+    let (rig, mut peer, mut marker) = holding(Duration::from_millis(500), 0);
     for number in 0..3 {
         rig.publish("a", &number.to_string());
     }
@@ -53,14 +59,7 @@ fn an_event_is_held_until_its_interval_is_over() {
 
 #[test]
 fn a_full_batch_goes_at_once() {
-    let rig = Rig::new(&ROOMY, |settings| {
-        settings.flush_interval = Duration::from_mins(1);
-        settings.flush_batch = 3;
-        settings.flush_topics = vec![Marker::RULE.into()];
-    });
-    let mut peer = rig.subscribe(&["a"]);
-    let mut marker = Marker::new(&rig);
-    rig.wait_taken_in(2);
+    let (rig, mut peer, mut marker) = holding(Duration::from_mins(1), 3);
     rig.publish("a", "0");
     rig.publish("a", "1");
     marker.wait(&rig);
@@ -91,14 +90,7 @@ fn an_event_that_is_not_held_brings_the_held_ones_before_it() {
 
 #[test]
 fn a_newcomer_gets_each_held_event_once() {
-    let rig = Rig::new(&ROOMY, |settings| {
-        settings.flush_interval = Duration::from_secs(1);
-        settings.flush_batch = 0;
-        settings.flush_topics = vec![Marker::RULE.into()];
-    });
-    let mut early = rig.subscribe(&["a"]);
-    let mut marker = Marker::new(&rig);
-    rig.wait_taken_in(2);
+    let (rig, mut early, mut marker) = holding(Duration::from_secs(1), 0);
     let before = rig.head();
     for number in 0..5 {
         rig.publish("a", &number.to_string());

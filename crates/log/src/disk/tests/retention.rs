@@ -88,15 +88,17 @@ fn retention_by_age_trims_idle_logs_too_and_offsets_go_on() {
     );
 }
 
+/// Whatever is sealed is soon trimmed.
+const ONE_SEGMENT: DiskConfig = DiskConfig {
+    retention_events: Some(10),
+    segment_events: 10,
+    ..CONFIG
+};
+
 #[test]
 fn a_reader_in_a_segment_that_is_trimmed_reads_on() {
     let host = SimHost::new(1);
-    let config = DiskConfig {
-        retention_events: Some(10),
-        segment_events: 10,
-        ..CONFIG
-    };
-    let mut rig = Rig::open(&host, config);
+    let mut rig = Rig::open(&host, ONE_SEGMENT);
     for number in 0..10 {
         rig.append(draft(&number.to_string())).expect("stored");
     }
@@ -167,12 +169,7 @@ fn the_number_of_segments_costs_no_descriptors() {
 #[test]
 fn a_segment_trimmed_before_a_reader_opens_it_is_lost_and_no_error() {
     let host = SimHost::new(1);
-    let config = DiskConfig {
-        retention_events: Some(10),
-        segment_events: 10,
-        ..CONFIG
-    };
-    let mut rig = Rig::open(&host, config);
+    let mut rig = Rig::open(&host, ONE_SEGMENT);
     for number in 0..15 {
         let own = draft_with_id(&format!("own-{number}"), "x");
         rig.append(own).expect("stored");
