@@ -139,7 +139,7 @@ impl Shard {
         if let Some(stretch) = self.behind.recent.find(cursor, selection, framing) {
             return Some(Source::Window(stretch));
         }
-        if let Some(stretch) = self.from_window(key) {
+        if let Some(stretch) = self.frame_window(key) {
             return Some(Source::Window(stretch));
         }
         let selection = &self.subscribers.of_key(key)?.selection;
@@ -148,7 +148,7 @@ impl Shard {
     }
 
     /// Makes a stretch of the window's entries from a subscriber's cursor on, if it has any.
-    fn from_window(&mut self, key: SubscriberKey) -> Option<Arc<Stretch>> {
+    fn frame_window(&mut self, key: SubscriberKey) -> Option<Arc<Stretch>> {
         let subscriber = self.subscribers.of_key(key)?;
         let (from, framing) = (subscriber.cursor, subscriber.sink.framing());
         let entries = &mut self.entries;
