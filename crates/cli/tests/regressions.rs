@@ -1,9 +1,9 @@
 //! One test per defect that was once found in the running hub, named after it.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use gush_testkit::{HubBuilder, HubProcess, Outcome, Request, SseStream};
+use gush_testkit::{Deadline, HubBuilder, HubProcess, Outcome, Request, SseStream};
 
 const TOPIC: &str = "https://regression.example/1";
 const OPEN: &str = "gush_streams_closed_total{reason=\"peer_left\"}";
@@ -259,4 +259,39 @@ fn an_id_that_is_not_ascii_is_answered_as_it_is() -> Outcome<()> {
     let mut stream = hub.subscribe(&[("topic", TOPIC), ("lastEventID", "é1")])?;
     assert!(stream.head().header("Last-Event-ID").is_some());
     stream.expect_all(&["1"])
+}
+
+/// The deadline of a body was only set anew when something else was waited for, so a publisher
+/// whose packets always ended within the next body was refused after `body_timeout`.
+#[test]
+fn a_publisher_whose_packets_end_within_the_next_body_goes_on() -> Outcome<()> {
+    let body_timeout = Duration::from_millis(500);
+    let hub = builder()?.option("--body-timeout", "500ms").start()?;
+    let request = hub.publish_request(&[("topic", TOPIC), ("data", &"x".repeat(1000))])?;
+    let bytes = request.to_bytes("hub.example");
+    let (begin, end) = bytes.split_at(bytes.len() - 500);
+    let mut connection = hub.connect()?;
+    connection.send(begin)?;
+    let started = Instant::now();
+    while started.elapsed() < 3 * body_timeout {
+        connection.send(&[end, begin].concat())?;
+        connection.read_response()?.expect_status(&[200])?;
+    }
+    Ok(())
+}
+
+/// Heads whose lines end with LF alone waited for an empty line with CRLF until their time was up.
+#[test]
+fn a_head_with_other_line_ends_is_answered() -> Outcome<()> {
+    let hub = start()?;
+    for head in [
+        "POST /.well-known/mercure HTTP/1.1\nHost: a\nContent-Length: 0\n\n",
+        "GET /.well-known/mercure?topic=a HTTP/1.1\r\nHost: a\n\r\n",
+    ] {
+        let mut connection = hub.connect()?;
+        connection.send(head.as_bytes())?;
+        let answer = connection.read_head(Deadline::after(Duration::from_secs(5)))?;
+        answer.expect_status(&[400, 401, 200])?;
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use http::HeaderMap;
 use http::header::ORIGIN;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::accept::IDLE_MAX;
 use crate::admit::Rejection;
@@ -57,9 +57,9 @@ pub(crate) async fn serve(
     loop {
         let need = connection.answer_all(bytes).await;
         if !connection.out.is_empty() {
-            transport.write_all(&connection.out).await?;
-            transport.flush().await?;
-            connection.out.clear();
+            // A publisher that does not read its answers must not keep its task, nor hold up a drain.
+            let patience = hub.policy.load().settings.body_timeout;
+            timeout(patience, write_out(transport, &mut connection.out)).await??;
         }
         let need = match need {
             Need::Nothing(left) => return Ok(left),
@@ -94,6 +94,13 @@ pub(crate) async fn serve(
             None => return Ok(Left::Closed),
         }
     }
+}
+
+async fn write_out(transport: &mut Transport, out: &mut Vec<u8>) -> io::Result<()> {
+    transport.write_all(out).await?;
+    transport.flush().await?;
+    out.clear();
+    Ok(())
 }
 
 /// What a connection waits for.
@@ -185,6 +192,10 @@ impl<'h> Connection<'h> {
                 }
             });
         };
+        if taken > 0 {
+            // Requests came in whole: what is half there now has its own time.
+            self.need = Need::Again;
+        }
         bytes.advance(taken);
         append_all(self.hub, &mut self.drafts, &mut self.outcomes).await;
         self.write_turns(started_at);

@@ -203,7 +203,10 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
         };
     }
     // hyper answers heads that are too large, or that end their lines in other ways.
-    if bytes.len() >= HEAD_BYTES_MAX {
+    let ends_otherwise = [&b"\n\n"[..], b"\n\r\n"]
+        .iter()
+        .any(|end| memchr::memmem::find(bytes, end).is_some());
+    if ends_otherwise || bytes.len() >= HEAD_BYTES_MAX {
         Look::Other
     } else {
         Look::More

@@ -84,7 +84,14 @@ impl PipeSink {
             if !piece.is_empty() {
                 taken += piece.len();
                 state.pending_bytes += piece.len();
-                state.pending.push_back(piece);
+                // A frame keeps the block alive that it was cut from. A reader that is behind could
+                // hold hundreds of them with a few bytes each; it gets a copy.
+                let is_behind = !state.pending.is_empty();
+                state.pending.push_back(if is_behind {
+                    Bytes::copy_from_slice(&piece)
+                } else {
+                    piece
+                });
             }
             if !whole {
                 state.wants_room = true;
@@ -152,5 +159,27 @@ impl Drop for PipeBody {
             // Once the shard has ended nobody needs to know.
             let _ = inbox.send(Command::PipeLeft(key));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reader of a pipe is slow, and each frame lies in another block.
+    #[test]
+    fn a_slow_reader_keeps_one_block_alive() {
+        let (mut sink, _body) = pipe(Bytes::from_static(b"first"));
+        let mut blocks = vec![];
+        for _ in 0..100 {
+            let block = Bytes::from(vec![b'x'; 64 * 1024]);
+            let frame = Frame::of_framed(block.slice(..200));
+            let taken = sink.write(&Outgoing::one(&frame), 0).expect("room");
+            assert_eq!(taken, 200);
+            drop(frame);
+            blocks.push(block);
+        }
+        let kept = blocks.iter().filter(|block| !block.is_unique()).count();
+        assert_eq!(kept, 0, "the first piece was there before");
     }
 }
