@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     loop {
         let need = connection.answer_all(bytes).await;
         if !connection.out.is_empty() {
-            // A publisher that does not read its answers must not keep its task, nor hold up a drain.
+            // A publisher that does not read its answers must not keep its task, nor a drain.
             let patience = hub.policy.load().settings.body_timeout;
             timeout(patience, write_out(transport, &mut connection.out)).await??;
         }

@@ -1,9 +1,10 @@
 //! A remote part that fails is left alone for a while, then tried with one probe.
 //!
 //! ```text
-//! closed ── failures in a row ──▶ open ── its time is over ──▶ half open ── the probe fails ──▶ open, for longer
-//!    ▲                                                             │
-//!    └────────────────────── the probe succeeds ──────────────────┘
+//! closed ── failures in a row ──▶ open ── its time is over ──▶ half open
+//!    ▲                             ▲                              │
+//!    │                             └── the probe fails: longer ───┤
+//!    └──────────────────────────────── the probe succeeds ────────┘
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};

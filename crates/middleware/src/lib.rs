@@ -20,16 +20,23 @@
 //!
 //! # Layers that break a stream, and what to use instead
 //!
-//! | usual layer | what it does to SSE | instead |
-//! |---|---|---|
-//! | `tower::limit::ConcurrencyLimit` | counts until the head only, and lets the rest wait without an answer | [`layer::GateLayer`] |
-//! | `tower::limit::RateLimit` | one rate for all; lets requests queue | [`layer::BucketLayer`], [`layer::WindowLayer`] |
-//! | `tower::load_shed`, `tower::buffer` | only know whether the service is ready, which a stream never stops | [`layer::GateLayer`] |
-//! | `tower_http::timeout::TimeoutLayer` | the head comes at once, so it never fires; `ResponseBodyTimeoutLayer` cuts quiet streams | heartbeats, and [`layer::AuthLayer`], which ends a stream with its token |
-//! | `tower_http::compression::CompressionLayer` | leaves `text/event-stream` alone by default, but with another predicate holds events until a block is full | leave it off, or compress per event with a flush |
-//! | `tower_http::trace::TraceLayer` | `on_response` knows the head only; `on_eos` is not called when the client just leaves | [`layer::StreamLogLayer`] |
-//! | `tower_http::catch_panic::CatchPanicLayer` | sees panics of the handler, not those of a running body | [`layer::PanicGuardLayer`] |
-//! | `tower_http::limit::RequestBodyLimitLayer` | fine | fine; [`layer::BodyLimitLayer`] is the hub's own |
+//! - `tower::limit::ConcurrencyLimit` counts until the head only, and lets the rest wait without an
+//!   answer: use [`layer::GateLayer`].
+//! - `tower::limit::RateLimit` has one rate for all and lets requests queue: use
+//!   [`layer::BucketLayer`] or [`layer::WindowLayer`].
+//! - `tower::load_shed` and `tower::buffer` only know whether the service is ready, which one that
+//!   streams always is: use [`layer::GateLayer`].
+//! - `tower_http::timeout::TimeoutLayer` never fires, since the head comes at once, and
+//!   `ResponseBodyTimeoutLayer` cuts quiet streams: use heartbeats, and [`layer::AuthLayer`], which
+//!   ends a stream with its token.
+//! - `tower_http::compression::CompressionLayer` leaves `text/event-stream` alone by default; with
+//!   another predicate it holds events back until a block is full: leave it off, or compress each
+//!   event with a flush.
+//! - `tower_http::trace::TraceLayer` logs the head only, and does not hear of a client that just
+//!   leaves: use [`layer::StreamLogLayer`].
+//! - `tower_http::catch_panic::CatchPanicLayer` sees panics of the handler, not those of a running
+//!   body: use [`layer::PanicGuardLayer`].
+//! - `tower_http::limit::RequestBodyLimitLayer` is fine; [`layer::BodyLimitLayer`] is the hub's own.
 //!
 //! # Errors towards a browser
 //!

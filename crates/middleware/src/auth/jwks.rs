@@ -16,7 +16,6 @@ use super::token::{Signed, TokenError};
 use super::{Algorithm, KeyErrorKind, KeySet, KeyType, VerifyKey, fetch, read_file};
 
 #[cfg(test)]
-#[path = "jwks_tests.rs"]
 mod tests;
 
 /// The most keys in one set.

@@ -53,8 +53,8 @@ enum Keys {
 impl<G: Grants> KeyRing<G> {
     /// Reads a key option's value: PEM text; `file:PATH`, `@PATH` or an existing path with a `/`
     /// (PEM, JWK Set or secret in the file); an `http:` or `https:` URL of a JWK Set; JWK Set
-    /// text; anything else is the HMAC secret itself. `alg` pins the algorithm. Errors name the options
-    /// `{name}_key` and `{name}_alg`. Reads files and
+    /// text; anything else is the HMAC secret itself. `alg` pins the algorithm. Errors name the
+    /// options `{name}_key` and `{name}_alg`. Reads files and
     /// blocks while doing so; a URL is fetched with the first token, or by [`Self::prefetch`].
     pub fn load(
         name: impl Into<&'static str>,

@@ -13,7 +13,6 @@ use serde_json::{Map, Value};
 use super::Algorithm;
 
 #[cfg(test)]
-#[path = "token_tests.rs"]
 mod tests;
 
 /// The longest token, in bytes. Real ones take some hundred; cookies end at 4 KiB.

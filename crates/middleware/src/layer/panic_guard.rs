@@ -1,5 +1,5 @@
 //! Panics of handlers and of running bodies: a handler that panics answers 500, a body that panics
-//! ends its stream as broken, so that no client takes it for a good end. Every other stream goes on.
+//! ends its stream as broken, so that no client takes it for a good end. Others go on.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The abuse catalogue's rows 60 to 67 as far as they concern the token itself; those that need
-//! keys are in `tests.rs`.
+//! keys are in `auth/tests.rs`.
 
 use super::*;
 

@@ -12,9 +12,9 @@ type Claims = crate::auth::Claims<Map<String, Value>>;
 
 const NOW: u64 = 1_800_000_000;
 
-/// The vector for an algorithm, see `tests.rs`.
+/// The vector for an algorithm, see `auth/tests.rs`.
 fn vector(alg: &str) -> Value {
-    let vectors: Vec<Value> = serde_json::from_str(include_str!("vectors.json")).expect("JSON");
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("../vectors.json")).expect("JSON");
     vectors
         .into_iter()
         .find(|vector| vector["alg"] == alg)
