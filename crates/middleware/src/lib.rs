@@ -36,7 +36,7 @@
 //!   leaves: use [`layer::StreamLogLayer`].
 //! - `tower_http::catch_panic::CatchPanicLayer` sees panics of the handler, not those of a running
 //!   body: use [`layer::PanicGuardLayer`].
-//! - `tower_http::limit::RequestBodyLimitLayer` is fine; [`layer::BodyLimitLayer`] is the hub's own.
+//! - `tower_http::limit::RequestBodyLimitLayer` is fine; [`layer::BodyLimitLayer`] is the hub's.
 //!
 //! # Errors towards a browser
 //!
