@@ -1,5 +1,5 @@
 //! Subscribers that are behind: from their cursor through log and window until they are up to
-//! date. The switch from replay to live is in [`Shard::catch_up`] and nowhere else.
+//! date. The switch from replay to live is in [`Shard::go_live`] and nowhere else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Shard;
 use super::behind::Behind;
 use super::inbox::SubscriberKey;
-use super::subscriber::{NEVER, Phase, Sent};
+use super::subscriber::{NEVER, Phase, Sent, Subscriber};
 use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::Frame;
@@ -19,7 +19,7 @@ use crate::socket::{Outgoing, SinkKind};
 /// crosses it.
 const SLICE_TIME: Duration = Duration::from_micros(400);
 
-/// Turns given where a sweep is under way: live events go first, but not alone.
+/// Turns that send or read given where a sweep is under way: live events go first, not alone.
 const TURNS_BESIDE_SWEEP: usize = 4;
 
 /// Subscribers waiting for a read that are looked after between two looks at the poll.
@@ -81,50 +81,64 @@ impl Shard {
         } else {
             usize::MAX
         };
-        for _ in 0..turns {
-            let Some(key) = self.ready.pop_front() else {
-                return;
-            };
-            let ready = self
-                .subscribers
-                .of_key(key)
-                .is_some_and(|found| found.phase == Phase::Ready);
-            if ready {
-                self.catch_up(key);
-            }
-            if begun.elapsed() >= SLICE_TIME {
-                break;
-            }
-        }
-        if !self.ready.is_empty() {
+        let is_over = self.give_turns(turns, || begun.elapsed() >= SLICE_TIME);
+        if is_over && !self.ready.is_empty() {
             self.behind.pause();
         }
     }
 
-    fn catch_up(&mut self, key: SubscriberKey) {
-        let Some(subscriber) = self.subscribers.of_key(key) else {
-            return;
-        };
-        if subscriber.owed > 0 && !self.pay_owed(key.index) {
-            return;
+    /// Gives so many turns that send or read something, and any number of others: whoever only has
+    /// to be told that it is live, or has left, keeps nobody waiting. Whether the time was over.
+    pub(super) fn give_turns(&mut self, turns: usize, is_over: impl Fn() -> bool) -> bool {
+        let mut given = 0;
+        while given < turns
+            && let Some(key) = self.ready.pop_front()
+        {
+            given += usize::from(self.catch_up(key));
+            if is_over() {
+                return true;
+            }
         }
-        let Some(subscriber) = self.subscribers.of_key(key) else {
-            return;
+        false
+    }
+
+    /// One subscriber's turn. `false` when there was nothing to send or to read for it.
+    fn catch_up(&mut self, key: SubscriberKey) -> bool {
+        let subscriber = self.subscribers.of_key(key);
+        let Some(subscriber) = subscriber.filter(|found| found.phase == Phase::Ready) else {
+            return false;
         };
-        if subscriber.cursor >= self.head && subscriber.partial == 0 {
-            // Everything before the shard's head is out, everything from it on comes as jobs, and
-            // jobs below the cursor are passed over: no gap, no repeat.
-            subscriber.phase = Phase::Live;
-            self.behind.forget(key.index);
-            self.metrics.behind.sub(1);
-            self.unstall(key.index);
-            self.set_timer(key.index, self.now);
-            return;
+        let is_owed = subscriber.owed > 0;
+        if is_owed && !self.pay_owed(key.index) {
+            return true;
+        }
+        if self.go_live(key) {
+            return is_owed;
         }
         match self.source_for(key) {
             Some(source) => self.send_from(key, source),
             None => self.ask_for_chunk(key),
         }
+        true
+    }
+
+    /// Ends the replay of a subscriber that has everything before the shard's head; `false` when it
+    /// has not.
+    fn go_live(&mut self, key: SubscriberKey) -> bool {
+        let head = self.head;
+        let subscriber = self.subscribers.of_key(key);
+        let is_current = |found: &&mut Subscriber| found.cursor >= head && found.partial == 0;
+        let Some(subscriber) = subscriber.filter(is_current) else {
+            return false;
+        };
+        // Everything before the head is out, everything from it on comes as jobs, and jobs below
+        // the cursor are passed over: no gap, no repeat.
+        subscriber.phase = Phase::Live;
+        self.behind.forget(key.index);
+        self.metrics.behind.sub(1);
+        self.unstall(key.index);
+        self.set_timer(key.index, self.now);
+        true
     }
 
     /// Where a subscriber's next events are at hand; `None`: in the log only.
@@ -340,7 +354,7 @@ impl Shard {
         }
     }
 
-    /// Writes a part of a stretch; if all of it went out, another turn comes.
+    /// Writes a part of a stretch; if all of it went out and was not the last, another turn comes.
     fn send_from(&mut self, key: SubscriberKey, source: Source) {
         let (Source::Log(stretch) | Source::Window(stretch)) = &source;
         let now = self.now;
@@ -390,10 +404,10 @@ impl Shard {
         {
             self.behind.keep(key.index, stretch);
         }
-        if is_whole {
-            self.make_ready(key.index);
-        } else {
+        if !is_whole {
             self.block(key.index, taken > 0);
+        } else if !self.go_live(key) {
+            self.make_ready(key.index);
         }
     }
 

@@ -4,4 +4,5 @@ mod delivery;
 mod ends;
 mod flush;
 mod rig;
+mod turns;
 mod waiting;

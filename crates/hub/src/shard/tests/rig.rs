@@ -64,9 +64,30 @@ impl Rig {
         sizes: &Sizes,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
+        let seat = Seat::new(0, Table::Shared).expect("a poll");
+        Self::at(seat, log, sizes, change)
+    }
+
+    /// With a shard that has no thread: the test takes its turns, step by step.
+    pub(super) fn by_hand(sizes: &Sizes) -> (Self, Shard) {
+        let (start, started) = std::sync::mpsc::sync_channel(1);
+        let seat = Seat {
+            start,
+            ..Seat::new(0, Table::Shared).expect("a poll")
+        };
+        let log = Arc::new(MemoryLog::new(sizes.memory()));
+        let rig = Self::at(seat, log, sizes, |_| {});
+        (rig, started.recv().expect("a shard"))
+    }
+
+    fn at(
+        seat: Seat,
+        log: Arc<dyn Log>,
+        sizes: &Sizes,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings::default();
         change(&mut settings);
-        let seat = Seat::new(0, Table::Shared).expect("a poll");
         let inbox = Arc::clone(&seat.inbox);
         let next = log.bounds().next;
         let window = Window::new(next, 1 << 30, sizes.window_events, vec![Arc::clone(&inbox)]);

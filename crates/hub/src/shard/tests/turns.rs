@@ -1,0 +1,96 @@
+//! Who gets a turn beside a sweep. The shard has no thread here, so that turns can be counted.
+
+use gush_log::Offset;
+
+use super::rig::{Peer, ROOMY, Rig};
+use crate::close::CloseReason;
+use crate::shard::Shard;
+
+const NEVER_OVER: fn() -> bool = || false;
+
+/// A shard with an event at hand that it has not begun to send to a live subscriber.
+fn sweeping() -> (Rig, Shard, Peer) {
+    let (rig, mut shard) = Rig::by_hand(&ROOMY);
+    let live = rig.subscribe(&["a"]);
+    shard.obey_commands();
+    shard.give_turns(0, NEVER_OVER);
+    assert_eq!(shard.ready.len(), 1, "no turn was given");
+    shard.give_turns(1, NEVER_OVER);
+    rig.wait_for("gush_subscribers_behind 0");
+    rig.publish("a", "swept");
+    shard.take_new_events();
+    assert_eq!(shard.jobs.len(), 1);
+    (rig, shard, live)
+}
+
+#[test]
+fn who_only_has_to_be_told_that_it_is_live_waits_for_nobody() {
+    let (rig, mut shard, mut live) = sweeping();
+    let newcomers = (0..300).map(|_| rig.subscribe(&["a"]));
+    let mut newcomers: Vec<_> = newcomers.collect();
+    shard.obey_commands();
+    assert!(!shard.give_turns(1, NEVER_OVER));
+    assert!(shard.ready.is_empty());
+    rig.wait_for("gush_subscribers_behind 0");
+    // Each gets what comes from now on, and what was there before only who was.
+    rig.publish("a", "next");
+    shard.take_new_events();
+    while !shard.jobs.is_empty() {
+        shard.sweep_slice();
+    }
+    live.expect_data(["swept", "next"].map(str::to_owned));
+    for newcomer in &mut newcomers {
+        assert_eq!(newcomer.data(), "next");
+        newcomer.expect_nothing();
+    }
+}
+
+#[test]
+fn who_is_sent_something_takes_a_turn_and_is_live_with_the_last_of_it() {
+    let (rig, mut shard, _live) = sweeping();
+    let mut behind: Vec<_> = (0..10)
+        .map(|_| rig.subscribe_as(&["a"], Offset::FIRST, |_| {}))
+        .collect();
+    shard.obey_commands();
+    assert!(!shard.give_turns(4, NEVER_OVER));
+    assert_eq!(shard.ready.len(), 6);
+    rig.wait_for("gush_subscribers_behind 6");
+    assert!(!shard.give_turns(6, NEVER_OVER));
+    rig.wait_for("gush_subscribers_behind 0");
+    // The sweep passes over those who have had its event.
+    while !shard.jobs.is_empty() {
+        shard.sweep_slice();
+    }
+    for peer in &mut behind {
+        assert_eq!(peer.data(), "swept");
+        peer.expect_nothing();
+    }
+}
+
+#[test]
+fn who_has_left_takes_no_turn() {
+    let (rig, mut shard, _live) = sweeping();
+    let left: Vec<_> = (0..100)
+        .map(|_| rig.subscribe_as(&["a"], Offset::FIRST, |_| {}))
+        .collect();
+    shard.obey_commands();
+    let keys: Vec<_> = shard.ready.iter().map(|key| key.index).collect();
+    assert_eq!(keys.len(), left.len());
+    for index in keys {
+        shard.close(index, CloseReason::PeerLeft);
+    }
+    let mut stays = rig.subscribe_as(&["a"], Offset::FIRST, |_| {});
+    shard.obey_commands();
+    assert!(!shard.give_turns(1, NEVER_OVER));
+    assert_eq!(stays.data(), "swept");
+    assert!(shard.ready.is_empty());
+}
+
+#[test]
+fn the_time_bounds_turns_of_any_kind() {
+    let (rig, mut shard, _live) = sweeping();
+    let _newcomers: Vec<_> = (0..3).map(|_| rig.subscribe(&["a"])).collect();
+    shard.obey_commands();
+    assert!(shard.give_turns(usize::MAX, || true));
+    assert_eq!(shard.ready.len(), 2);
+}
