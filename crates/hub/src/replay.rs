@@ -11,7 +11,7 @@ use gush_log::{Log, Offset, ReadError};
 
 use crate::frame::Framing;
 use crate::selection::Selection;
-use crate::shard::{Command, Inbox, SubscriberKey};
+use crate::shard::{AbortOnPanic, Command, Inbox, SubscriberKey};
 use reader::Reader;
 use stretch::{Gauge, Recent, Stretch};
 
@@ -165,7 +165,12 @@ impl Replayer {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("replay-{number}"))
-                .spawn(move || serve(&reader, &shared))?;
+                .spawn(move || {
+                    // What a helper left under way would be waited for without end.
+                    let guard = AbortOnPanic;
+                    serve(&reader, &shared);
+                    std::mem::forget(guard);
+                })?;
             threads.push(thread);
         }
         Ok(Self {

@@ -445,12 +445,15 @@ impl Tally {
     }
 }
 
-/// Ends the process when a shard panics, for the reason given at its poll.
-struct AbortOnPanic;
+/// Ends the process when a thread of the hub that is there but once panics, for the reason given at
+/// a shard's poll. To be forgotten where the thread ends in good order.
+pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        tracing::error!("a shard panicked; the hub ends");
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or_default();
+        tracing::error!(thread = name, "a thread panicked; the hub ends");
         std::process::abort();
     }
 }

@@ -1,5 +1,7 @@
 //! Subscribers that wait for the hub.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -138,6 +140,34 @@ fn a_replay_that_waits_for_the_log_is_not_a_stall() {
     rig.publish("b", "the shard has seen the time");
     log.allow(u32::MAX / 2);
     peer.expect_data((1..20).map(|_| data.clone()));
+}
+
+/// The process that is to end is this test again, with a word in its environment.
+#[test]
+fn a_helper_that_panics_ends_the_hub() {
+    const NAME: &str = "shard::tests::waiting::a_helper_that_panics_ends_the_hub";
+    const IS_TO_PANIC: &str = "GUSH_TEST_HELPER_PANICS";
+    if std::env::var_os(IS_TO_PANIC).is_some() {
+        let (log, rig) = gated();
+        let start = rig.head();
+        for _ in 0..20 {
+            rig.publish("a", "only in the log");
+        }
+        let poisoner = Arc::clone(&log);
+        let poisoned = std::thread::spawn(move || {
+            let _gate = poisoner.gate.lock();
+            panic!("for the next one that reads");
+        });
+        assert!(poisoned.join().is_err());
+        let mut peer = rig.subscribe_as(&["a"], start, |_| {});
+        panic!("served {:?}", peer.chunk());
+    }
+    let ended = Command::new(std::env::current_exe().expect("a path"))
+        .args(["--exact", NAME])
+        .env(IS_TO_PANIC, "1")
+        .output()
+        .expect("it runs");
+    assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
 }
 
 /// It went on for as long as somebody else had the same selection.
