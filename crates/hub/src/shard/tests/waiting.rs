@@ -153,12 +153,12 @@ fn a_helper_that_panics_ends_the_hub() {
         for _ in 0..20 {
             rig.publish("a", "only in the log");
         }
-        let poisoner = Arc::clone(&log);
-        let poisoned = std::thread::spawn(move || {
-            let _gate = poisoner.gate.lock();
+        let theirs = Arc::clone(&log);
+        let thread = std::thread::spawn(move || {
+            let _gate = theirs.gate.lock();
             panic!("for the next one that reads");
         });
-        assert!(poisoned.join().is_err());
+        assert!(thread.join().is_err());
         let mut peer = rig.subscribe_as(&["a"], start, |_| {});
         panic!("served {:?}", peer.chunk());
     }
