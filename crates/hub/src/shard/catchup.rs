@@ -4,16 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gush_log::Offset;
+
 use super::Shard;
 use super::behind::Behind;
 use super::inbox::SubscriberKey;
 use super::subscriber::{NEVER, Phase, Sent, Subscriber};
 use crate::close::CloseReason;
 use crate::dialect;
-use crate::frame::Frame;
-use crate::replay::stretch::{Mark, Stretch};
+use crate::frame::{Frame, Framing};
+use crate::replay::stretch::{Gauge, Mark, Stretch};
 use crate::replay::{Asker, Chunk, Gap, Place, Request};
 use crate::socket::{Outgoing, SinkKind};
+use crate::window::Entry;
 
 /// Time given to subscribers that are behind between two looks at the poll, beyond the turn that
 /// crosses it.
@@ -28,8 +31,8 @@ const WAITING_VISITS: usize = 64;
 /// Window entries looked at in one turn of one subscriber; then others have theirs.
 const TURN_ENTRIES: usize = 256;
 
-/// Most bytes of one write, and of a stretch made from the window (a larger single event still goes
-/// whole): what the default `send_buffer` takes at once.
+/// Most bytes of one write, and of a stretch made from the window (a larger event is a stretch of
+/// its own): what the default `send_buffer` takes at once.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// Framed bytes of the first read for a subscriber: few, so that its first byte comes soon.
@@ -161,8 +164,9 @@ impl Shard {
         recent.map(Source::Log)
     }
 
-    /// Makes a stretch of the window's entries from a subscriber's cursor on, if it has any.
-    fn frame_window(&mut self, key: SubscriberKey) -> Option<Arc<Stretch>> {
+    /// Makes a stretch of the window's entries from a subscriber's cursor on, if it has any. Small
+    /// events are copied into one; a large one is shared.
+    pub(super) fn frame_window(&mut self, key: SubscriberKey) -> Option<Arc<Stretch>> {
         let subscriber = self.subscribers.of_key(key)?;
         let (from, framing) = (subscriber.cursor, subscriber.sink.framing());
         let entries = &mut self.entries;
@@ -175,11 +179,19 @@ impl Shard {
             if bytes.len() >= WRITE_BYTES_MAX {
                 break;
             }
-            next = entry.offset().plus(1);
             if subscriber.selection.wants(entry.topics(), entry.is_private) {
-                bytes.extend_from_slice(entry.frame.framed(framing));
+                let framed = entry.frame.framed(framing);
+                if framed.len() >= WRITE_BYTES_MAX && marks.is_empty() {
+                    return Some(lone_stretch(&entry, framing, from));
+                }
+                if framed.len() >= WRITE_BYTES_MAX {
+                    // It goes alone, in the next stretch.
+                    break;
+                }
+                bytes.extend_from_slice(framed);
                 marks.push((entry.offset(), bytes.len()));
             }
+            next = entry.offset().plus(1);
         }
         if next == from {
             return None;
@@ -453,4 +465,15 @@ impl Shard {
             self.set_timer(index, now);
         }
     }
+}
+
+/// A stretch that ends with an event of the window and has no other. It shares the event's bytes: a
+/// copy in each turn of a slow subscriber would cost more than the write. Nor is it kept for
+/// others, for whom it would drive out what took work to make.
+fn lone_stretch(entry: &Entry, framing: Framing, from: Offset) -> Arc<Stretch> {
+    let bytes = entry.frame.framed_bytes(framing);
+    let marks = vec![(entry.offset(), bytes.len())];
+    let range = (from, entry.offset().plus(1));
+    // Counted by nobody: it lasts for a turn, and its bytes are the window's.
+    Arc::new(Stretch::new(bytes, marks, range, &Gauge::default()))
 }

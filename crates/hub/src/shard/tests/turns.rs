@@ -4,6 +4,7 @@ use gush_log::Offset;
 
 use super::rig::{Peer, ROOMY, Rig};
 use crate::close::CloseReason;
+use crate::frame::Framing;
 use crate::shard::Shard;
 
 const NEVER_OVER: fn() -> bool = || false;
@@ -93,4 +94,42 @@ fn the_time_bounds_turns_of_any_kind() {
     shard.obey_commands();
     assert!(shard.give_turns(usize::MAX, || true));
     assert_eq!(shard.ready.len(), 2);
+}
+
+/// A slow reader takes it in many turns, and each of them copied all of it.
+#[test]
+fn a_large_event_of_the_window_is_shared_and_goes_alone() {
+    let (rig, mut shard) = Rig::by_hand(&ROOMY);
+    let large = "x".repeat(1 << 20);
+    for data in ["small", &large, "small", "small"] {
+        rig.publish("a", data);
+        rig.publish("b", "passed over");
+    }
+    let _peer = rig.subscribe_as(&["a"], Offset::FIRST, |_| {});
+    shard.obey_commands();
+    let key = shard.ready[0];
+    let mut window = Vec::new();
+    shard.shared.window.take(Offset::FIRST, 8, &mut window);
+    let mut ranges = Vec::new();
+    let mut cursor = Offset::FIRST;
+    while cursor < rig.head() {
+        shard.subscribers.of_key(key).expect("there").cursor = cursor;
+        let held = rig.replayer.gauge.bytes();
+        let stretch = shard.frame_window(key).expect("in the window");
+        let piece = stretch.piece(cursor, 0, usize::MAX).expect("an event");
+        let end = stretch.reached(&piece, piece.len()).cursor;
+        ranges.push((cursor.as_u64(), end.as_u64()));
+        if piece.len() > 1 << 20 {
+            let frame = stretch.frame(&piece);
+            let theirs = window[2].frame.framed(Framing::Chunked);
+            assert_eq!(frame.framed(Framing::Chunked).as_ptr(), theirs.as_ptr());
+            assert_eq!(rig.replayer.gauge.bytes(), held);
+        }
+        cursor = end;
+    }
+    let first = Offset::FIRST.as_u64();
+    assert_eq!(
+        ranges,
+        [(0, 2), (2, 3), (3, 8)].map(|(from, next)| (first + from, first + next))
+    );
 }
