@@ -1,6 +1,8 @@
 //! Framed events in the log's order, made once and sent to everybody who needs the same ones.
 
+use std::cell::LazyCell;
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -168,23 +170,28 @@ pub(crate) struct Recent {
     bytes: usize,
     count_max: usize,
     bytes_max: usize,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct Kept {
     selection: Arc<Selection>,
+    /// Of the selection. Those of a crowd may differ in the last of a thousand matchers only, and
+    /// shards wait while they are compared.
+    hash: u64,
     framing: Framing,
     stretch: Arc<Stretch>,
 }
 
 impl Recent {
     /// Keeps at most so many and so many bytes; a larger single one is kept alone.
-    pub(crate) const fn new(count_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(count_max: usize, bytes_max: usize) -> Self {
         Self {
             kept: VecDeque::new(),
             bytes: 0,
             count_max,
             bytes_max,
+            hasher: RandomState::new(),
         }
     }
 
@@ -194,11 +201,13 @@ impl Recent {
         selection: &Arc<Selection>,
         framing: Framing,
     ) -> Option<Arc<Stretch>> {
-        let fits = |kept: &Kept| {
-            kept.stretch.covers(cursor)
-                && kept.framing == framing
-                && (Arc::ptr_eq(&kept.selection, selection) || kept.selection == *selection)
+        let hash = LazyCell::new(|| self.hasher.hash_one(selection));
+        let is_same = |kept: &Kept| {
+            Arc::ptr_eq(&kept.selection, selection)
+                || (kept.hash == *hash && kept.selection == *selection)
         };
+        let fits =
+            |kept: &Kept| kept.stretch.covers(cursor) && kept.framing == framing && is_same(kept);
         let index = self.kept.iter().rposition(fits)?;
         let kept = self.kept.remove(index)?;
         let stretch = Arc::clone(&kept.stretch);
@@ -215,6 +224,7 @@ impl Recent {
         self.bytes += stretch.len();
         self.kept.push_back(Kept {
             selection: Arc::clone(selection),
+            hash: self.hasher.hash_one(selection),
             framing,
             stretch: Arc::clone(stretch),
         });

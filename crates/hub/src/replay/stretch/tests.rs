@@ -118,6 +118,24 @@ fn a_stretch_is_found_for_equal_selections_and_framings_only() {
     );
 }
 
+/// Texts are compared where the hashes are equal only, and then they decide.
+#[test]
+fn hashes_are_compared_before_selections() {
+    let gauge = Gauge::default();
+    let mut recent = Recent::new(4, 1000);
+    let kept = selection("a");
+    recent.keep(&kept, Framing::Raw, &Arc::new(stretch(&gauge)));
+    recent.kept[0].hash = !recent.kept[0].hash;
+    let is_found = |recent: &mut Recent, selection: &Arc<Selection>| {
+        recent.find(at(10), selection, Framing::Raw).is_some()
+    };
+    assert!(!is_found(&mut recent, &selection("a")));
+    assert!(is_found(&mut recent, &kept), "it is the same one");
+    let other = selection("b");
+    recent.kept[0].hash = recent.hasher.hash_one(&other);
+    assert!(!is_found(&mut recent, &other));
+}
+
 #[test]
 fn the_stretches_needed_last_are_kept_within_both_bounds() {
     let gauge = Gauge::default();
