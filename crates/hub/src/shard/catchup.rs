@@ -127,7 +127,7 @@ impl Shard {
 
     /// Ends the replay of a subscriber that has everything before the shard's head; `false` when it
     /// has not.
-    pub(super) fn go_live(&mut self, key: SubscriberKey) -> bool {
+    fn go_live(&mut self, key: SubscriberKey) -> bool {
         let head = self.head;
         let subscriber = self.subscribers.of_key(key);
         let is_current = |found: &&mut Subscriber| found.cursor >= head && found.partial == 0;

@@ -134,10 +134,7 @@ impl Shard {
         debug_assert_eq!(inserted, key);
         self.metrics.behind.add(1);
         self.set_timer(key.index, now);
-        // Most have nothing to catch up with, and in a storm they must not wait for those who have.
-        if !self.go_live(key) {
-            self.ready.push_back(key);
-        }
+        self.ready.push_back(key);
     }
 
     /// A sink that this thread can use.
