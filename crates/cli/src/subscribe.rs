@@ -3,8 +3,6 @@
 mod session;
 mod show;
 
-use std::time::Duration;
-
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use gush_hub::config::parse_duration;
 
@@ -22,9 +20,6 @@ Examples:
   gush sub news --last-event-id earliest          what the log still has, then live
   gush sub news --count 1 --max-attempts 3        wait for one event";
 
-/// First ceiling of the wait between attempts as long as the hub has named none with `retry:`.
-const BASE_DEFAULT: Duration = Duration::from_secs(1);
-
 pub(crate) fn command() -> Command {
     let matchers = Arg::new("matcher")
         .value_name("MATCHER")
@@ -36,8 +31,9 @@ pub(crate) fn command() -> Command {
         .long_about(
             "Print events as they come; resume by itself.\n\n\
              When the stream ends, the next attempt sends the last event id, so that nothing is \
-             lost or doubled. Waits between attempts are random below a ceiling that starts at \
-             the hub's `retry` (else 1 s) and doubles to 30 s. Ends with 1 after --max-attempts \
+             lost or doubled. Waits as long as the hub asks for with `retry` or Retry-After (up to \
+             5 min), and on top a random time below a ceiling that starts at 1 s and doubles to \
+             30 s. Ends with 1 after --max-attempts \
              failures in a row or when the hub refuses for good (400, 401, 403), with 0 after \
              --count events, on 204 from the hub, or when the reader of the output is gone.",
         )
@@ -126,22 +122,22 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
 /// Attempt, wait, attempt, until something is final.
 async fn subscribe(mut session: Session, mut backoff: Backoff) -> Result<(), Failure> {
     loop {
-        let (why, least) = match session.attempt().await {
+        let (why, retry_after) = match session.attempt().await {
             Ended::Done => return Ok(()),
             Ended::Final(failure) => return Err(failure),
             Ended::Healthy(why) => {
                 backoff.succeeded();
-                (why, Duration::ZERO)
+                (why, None)
             }
             Ended::Failed { why, retry_after } => {
                 if !backoff.failed() {
                     return Err(gave_up(&why, backoff.failures()));
                 }
-                (why, retry_after.unwrap_or_default())
+                (why, retry_after)
             }
         };
-        let base = session.retry.unwrap_or(BASE_DEFAULT);
-        let wait = backoff.wait(base, fastrand::f64()).max(least);
+        // Of two wishes the newer one: a `Retry-After` is about this attempt.
+        let wait = backoff.wait(retry_after.or(session.retry), fastrand::f64());
         note(&format!(
             "{why}; next attempt in {:.1} s",
             wait.as_secs_f64()

@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::show::Printer;
-use crate::backoff::CEILING_MAX;
 use crate::client::{self, HubClient, headers, refusal};
 use crate::credentials::{Credentials, Role};
 use crate::failure::{Failure, note};
@@ -32,7 +31,7 @@ pub(super) enum Ended {
     /// Without one.
     Failed {
         why: String,
-        /// The hub's wish, bounded by [`CEILING_MAX`].
+        /// The hub's wish.
         retry_after: Option<Duration>,
     },
 }
@@ -118,8 +117,9 @@ impl Session {
         if self.printer.printed() > printed || began.elapsed() >= HEALTHY_AFTER {
             return Ended::Healthy(why);
         }
+        // A soft refusal, for one: `retry:` and the end.
         Ended::Failed {
-            why,
+            why: format!("{why} before it brought an event"),
             retry_after: None,
         }
     }
@@ -192,7 +192,7 @@ async fn refused(response: Response<Incoming>) -> Ended {
         .headers()
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(|seconds| Duration::from_secs(seconds).min(CEILING_MAX));
+        .map(Duration::from_secs);
     let body = client::text(response).await.unwrap_or_default();
     let passes = matches!(
         status,

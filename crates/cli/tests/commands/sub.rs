@@ -116,6 +116,49 @@ fn it_gives_up_after_the_attempts_it_was_allowed() -> Outcome<()> {
     Ok(())
 }
 
+/// The waits that it told on stderr, in seconds.
+fn waits(stderr: &str) -> Vec<f64> {
+    let after = stderr.split("next attempt in ").skip(1);
+    let words = after.filter_map(|text| text.split(' ').next());
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+#[test]
+fn it_never_comes_sooner_than_the_hub_asks_for() -> Outcome<()> {
+    let later = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
+                 Connection: close\r\n\r\n";
+    let script = Script::new(&[
+        // A soft refusal: 200, `retry:` and the end.
+        format!("{STREAM}retry: 400\n\n"),
+        later.to_owned(),
+        // After an event the ceiling is the first one again.
+        format!("{STREAM}id: 1\ndata: x\n\n"),
+        answer("401 Unauthorized", "bye"),
+    ])?;
+    let ended = sub(&script, &[])?;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    holds(&ended.stderr, &["ended before it brought an event", "bye"])?;
+    let waits = waits(&ended.stderr);
+    let bounds = [(0.4, 0.8), (1.0, 3.0), (0.4, 0.8)];
+    assert_eq!(waits.len(), bounds.len(), "{}", ended.stderr);
+    for (wait, (least, most)) in waits.iter().zip(bounds) {
+        assert!((least..=most).contains(wait), "{wait}: {}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn it_gives_up_when_nobody_listens_and_says_so() -> Outcome<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/hub", listener.local_addr()?);
+    drop(listener);
+    let arguments = ["sub", "a", "--hub", &url, "--max-attempts", "2"];
+    let ended = finish(gush(&arguments), "")?;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(waits(&ended.stderr).len(), 1, "{}", ended.stderr);
+    holds(&ended.stderr, &["gave up after 2 failed attempts in a row"])
+}
+
 #[test]
 fn a_refusal_for_good_is_final_at_once() -> Outcome<()> {
     for (status, reason, hint) in [
