@@ -1,4 +1,4 @@
-//! The load generator behind `gush bench`.
+//! The load generator behind `gush bench`, and the storms of `gush storm`.
 //!
 //! In the order a run goes: options name a target, the engine opens streams to it and reads them,
 //! a mode publishes and puts together a report. Each mode is
@@ -20,6 +20,9 @@ pub mod stamp;
 // What is measured.
 pub mod floor;
 pub mod modes;
+
+// What would happen if everybody came back at once.
+pub mod storm;
 
 // What was found.
 pub mod machine;

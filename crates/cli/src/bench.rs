@@ -4,7 +4,8 @@ mod arguments;
 mod modes;
 mod options;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command};
 use gush_bench::options::{BenchOptions, Reference};
@@ -53,7 +54,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let page = matches.get_one::<PathBuf>("report");
     if let Some(page) = page {
         // Before the run, not after an hour of it.
-        std::fs::write(page, "").map_err(|error| unwritable(page, &error))?;
+        std::fs::write(page, "").map_err(|error| unwritable("--report", page, &error))?;
     }
     let progress = Progress::stderr();
     let mut report = (mode.run)(&options, &progress).map_err(failure)?;
@@ -62,7 +63,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         report.parameter("label", label.as_str());
     }
     if let Some(page) = page {
-        std::fs::write(page, report.html()).map_err(|error| unwritable(page, &error))?;
+        std::fs::write(page, report.html())
+            .map_err(|error| unwritable("--report", page, &error))?;
         note(&format!("wrote {}", page.display()));
     }
     let is_json = matches.get_flag("json");
@@ -78,7 +80,8 @@ fn serve(options: &BenchOptions, reference: Reference) -> Result<(), Failure> {
     gush_bench::floor::serve(options, reference).map_err(failure)
 }
 
-fn verdict(report: &Report) -> Result<(), Failure> {
+/// The end of a command whose report has checks: 1 when one of them failed.
+pub(crate) fn verdict(report: &Report) -> Result<(), Failure> {
     let failed = report.checks.iter().filter(|check| !check.passed);
     let failed: Vec<&str> = failed.map(|check| check.name.as_str()).collect();
     if failed.is_empty() {
@@ -94,6 +97,6 @@ fn failure(error: BenchError) -> Failure {
     }
 }
 
-fn unwritable(page: &std::path::Path, error: &std::io::Error) -> Failure {
-    Failure::Failed(format!("--report {}: {error}", page.display()))
+pub(crate) fn unwritable(flag: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::Failed(format!("{flag} {}: {error}", path.display()))
 }

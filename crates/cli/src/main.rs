@@ -1,4 +1,4 @@
-//! The one binary: `gush serve`, `pub`, `sub`, `token`, `check`, `bench`.
+//! The one binary: `gush serve`, `pub`, `sub`, `token`, `check`, `bench`, `storm`.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod publish;
 mod serve;
+mod storm;
 mod subscribe;
 mod token;
 
@@ -35,7 +36,8 @@ Examples:
   gush pub https://example.com/1 --data hello
   gush token --publish '*' --key file:publisher.key
   gush check --config gush.toml         validate a configuration and show what is in effect
-  gush bench fanout --subscribers 10000 put load on a hub, and check every event";
+  gush bench fanout --subscribers 10000 put load on a hub, and check every event
+  gush storm simulate                   what a reconnect storm does, and what tames it";
 
 fn command() -> Command {
     Command::new("gush")
@@ -52,6 +54,7 @@ fn command() -> Command {
             token::command(),
             check::command(),
             bench::command(),
+            storm::command(),
         ])
 }
 
@@ -68,6 +71,7 @@ fn run() -> Result<(), Failure> {
         Some(("token", matches)) => token::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("bench", matches)) => bench::run(matches),
+        Some(("storm", matches)) => storm::run(matches),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
 }

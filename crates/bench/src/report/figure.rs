@@ -14,7 +14,7 @@ pub(super) fn label(name: &str) -> String {
 }
 
 /// A figure with its unit.
-pub(super) fn shown(value: f64, unit: Unit) -> String {
+pub(crate) fn shown(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Count => grouped(value),
         Unit::PerSecond => format!("{}/s", grouped(value.round())),

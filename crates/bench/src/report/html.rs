@@ -22,13 +22,13 @@ code{font-size:13px}";
 impl Report {
     /// The page, with a chart for each title among the series.
     pub fn html(&self) -> String {
-        let (mode, target) = (escaped(self.mode), escaped(&self.target));
+        let (command, target) = (escaped(&self.command()), escaped(&self.target));
         let mut page = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
              <meta name=\"color-scheme\" content=\"light dark\">\
-             <title>gush bench {mode}</title><style>{STYLE}{PAGE_STYLE}</style></head><body>\n\
-             <h1>gush bench {mode}</h1>\n<p>{target}</p>\n"
+             <title>{command}</title><style>{STYLE}{PAGE_STYLE}</style></head><body>\n\
+             <h1>{command}</h1>\n<p>{target}</p>\n"
         );
         self.write_checks(&mut page);
         self.write_results(&mut page);

@@ -8,6 +8,7 @@ mod svg;
 mod table;
 
 pub use axis::Scale;
+pub(crate) use figure::shown;
 pub use hdrhistogram::Histogram;
 pub use svg::{Chart, write_chart};
 
@@ -106,7 +107,7 @@ pub struct Series {
 /// Everything a run found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// Name of the mode.
+    /// Name of the mode of `gush bench`; one of two words is a command of its own.
     pub mode: &'static str,
     /// What was measured: a URL, or the name of a reference program.
     pub target: String,
@@ -134,6 +135,13 @@ impl Report {
             checks: vec![],
             machine: Machine::read(),
         }
+    }
+
+    /// The command that makes such a report.
+    pub(crate) fn command(&self) -> String {
+        let is_own = self.mode.contains(' ');
+        let bench = if is_own { "" } else { "bench " };
+        format!("gush {bench}{}", self.mode)
     }
 
     /// Adds something that was asked for.

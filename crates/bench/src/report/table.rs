@@ -8,7 +8,7 @@ use super::{Check, Report};
 impl Report {
     /// The report as text, several lines without a line end at the last.
     pub fn table(&self) -> String {
-        let mut text = format!("gush bench {}  {}\n", self.mode, self.target);
+        let mut text = format!("{}  {}\n", self.command(), self.target);
         let parameters = self.parameters.iter();
         let parameters: Vec<String> = parameters
             .map(|(name, value)| match value.as_str() {
