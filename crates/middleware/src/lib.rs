@@ -8,7 +8,7 @@
 //!
 //! The parts here come twice:
 //!
-//! - as **plain state machines**: they are told the time (`now`, a [`Duration`] since a start the
+//! - as **plain state machines**: they are told the time (`now`, a `Duration` since a start the
 //!   caller chose) and give a decision. They know no runtime, no clock and no HTTP, so that they
 //!   can be tested by moving the time by hand. The gush hub calls them on its fast path.
 //! - as **tower layers** (module [`layer`]) on these same machines, for every service whose body
