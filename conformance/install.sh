@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests in conformance/ need beside Rust: Chromium, Node, Python and the real
-# subscribers, each pinned. Asks nothing, skips what is there, works as root and with sudo.
+# Installs what the tests need beside Rust: Chromium, Node, Python and the real subscribers of
+# conformance/, each pinned; nginx and HAProxy of crates/cli/tests/front. Asks nothing, skips what is there, works as root and with sudo.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,6 +15,9 @@ packages=''
 has curl || packages="$packages curl ca-certificates"
 has node || packages="$packages nodejs"
 has npm || packages="$packages npm"
+# Neither is on the path of an ordinary user.
+[ -x /usr/sbin/nginx ] || packages="$packages nginx"
+[ -x /usr/sbin/haproxy ] || packages="$packages haproxy"
 has chromium || has chromium-browser || [ -n "${CHROMIUM:-}" ] || packages="$packages chromium"
 # Without a font the screenshots are empty boxes.
 dpkg -s fonts-liberation >/dev/null 2>&1 || packages="$packages fonts-liberation"
@@ -34,7 +37,8 @@ if [ -n "$packages" ]; then
   log=$(mktemp)
   # The lists of a fresh machine are empty, those of an old one name files that are gone.
   # shellcheck disable=SC2086 # words on purpose
-  if ! { $as_root apt-get -qq update && $as_root env DEBIAN_FRONTEND=noninteractive \
+  # RUNLEVEL: no server is started, the tests start their own.
+  if ! { $as_root apt-get -qq update && $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get -qq -y install --no-install-recommends $packages; } >"$log" 2>&1; then
     cat "$log" >&2
     say 'apt failed' >&2

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Arg, ArgMatches};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
@@ -40,17 +40,76 @@ pub(crate) fn arguments() -> [Arg; 2] {
             "The hub; without a path {HUB_PATH} is added [env: GUSH_HUB] [default: {HUB_DEFAULT}]"
         ))
         .help_heading("Hub");
-    let ca = Arg::new("ca")
+    [hub, ca_argument()]
+}
+
+/// `--ca`.
+pub(crate) fn ca_argument() -> Arg {
+    Arg::new("ca")
         .long("ca")
         .value_name("FILE")
         .value_parser(clap::value_parser!(PathBuf))
         .help("Trust the certificates in this PEM file instead of the system's")
-        .help_heading("Hub");
-    [hub, ca]
+        .help_heading("Hub")
 }
 
 /// A request's body: whole, or read as it is sent.
 type Sent = BoxBody<Bytes, Infallible>;
+
+/// The versions of HTTP that are offered over TLS; without TLS it is HTTP/1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// HTTP/1.1 alone: one connection, one request.
+    Http1,
+    /// HTTP/2 first, as browsers do.
+    Browser,
+}
+
+/// Where a hub is and how it is trusted.
+pub(crate) struct Site {
+    hub: String,
+    tls: ClientConfig,
+}
+
+impl Site {
+    /// What the argument `hub` names, else `GUSH_HUB`, else the address `gush serve` listens on by
+    /// default. `flag` is how the command writes that argument, for its errors.
+    pub(crate) fn find(matches: &ArgMatches, flag: &str) -> Result<Self, Failure> {
+        let given = matches.get_one::<String>("hub").cloned();
+        let url = given
+            .or_else(|| variable("GUSH_HUB"))
+            .unwrap_or_else(|| HUB_DEFAULT.into());
+        let hub =
+            hub_url(&url).map_err(|reason| Failure::usage(format!("{flag} {url}: {reason}")))?;
+        let ca = matches.get_one::<PathBuf>("ca");
+        let tls = tls_config(hub.starts_with("https:"), ca.map(PathBuf::as_path))?;
+        Ok(Self { hub, tls })
+    }
+
+    /// The hub's URL.
+    pub(crate) fn url(&self) -> &str {
+        &self.hub
+    }
+
+    /// A client with connections of its own.
+    pub(crate) fn client(&self, offer: Offer) -> HubClient {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let builder = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls.clone())
+            .https_or_http();
+        let connector = match offer {
+            Offer::Http1 => builder.enable_http1().wrap_connector(tcp),
+            Offer::Browser => builder.enable_all_versions().wrap_connector(tcp),
+        };
+        HubClient {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            hub: self.hub.clone(),
+        }
+    }
+}
 
 /// A hub by its URL.
 pub(crate) struct HubClient {
@@ -59,29 +118,9 @@ pub(crate) struct HubClient {
 }
 
 impl HubClient {
-    /// `--hub`, else `GUSH_HUB`, else the address `gush serve` listens on by default.
+    /// A client of the hub that [`Site::find`] finds.
     pub(crate) fn find(matches: &ArgMatches) -> Result<Self, Failure> {
-        let given = matches.get_one::<String>("hub").cloned();
-        let url = given
-            .or_else(|| variable("GUSH_HUB"))
-            .unwrap_or_else(|| HUB_DEFAULT.into());
-        let hub =
-            hub_url(&url).map_err(|reason| Failure::usage(format!("--hub {url}: {reason}")))?;
-        let ca = matches.get_one::<PathBuf>("ca");
-        let tls = tls_config(hub.starts_with("https:"), ca.map(PathBuf::as_path))?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
-            hub,
-        })
+        Ok(Site::find(matches, "--hub")?.client(Offer::Http1))
     }
 
     /// The hub's URL.
@@ -95,8 +134,24 @@ impl HubClient {
         query: &[(&str, &str)],
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, String> {
-        let joint = if self.hub.contains('?') { '&' } else { '?' };
-        let mut request = Request::get(format!("{}{joint}{}", self.hub, encode_form(query)))
+        self.ask(Method::GET, query, headers).await
+    }
+
+    /// Starts a request without a body.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        query: &[(&str, &str)],
+        headers: HeaderMap,
+    ) -> Result<Response<Incoming>, String> {
+        let joint = match (query.is_empty(), self.hub.contains('?')) {
+            (true, _) => "",
+            (false, true) => "&",
+            (false, false) => "?",
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{joint}{}", self.hub, encode_form(query)))
             .body(Full::default().boxed())
             .map_err(|error| error.to_string())?;
         *request.headers_mut() = headers;

@@ -37,6 +37,14 @@ impl Role {
         ]
     }
 
+    /// Names of the options of a command that takes the keys of both roles.
+    fn flags(self) -> [&'static str; 2] {
+        match self {
+            Self::Publisher => ["publisher-key", "publisher-alg"],
+            Self::Subscriber => ["subscriber-key", "subscriber-alg"],
+        }
+    }
+
     /// The hub's own variable for this role's key, for people who use one shell for both.
     fn variable(self, end: &str) -> Option<String> {
         self.names(end).iter().find_map(|name| variable(name))
@@ -57,6 +65,17 @@ impl SigningKey {
         let alg = matches.get_one::<String>("alg").cloned();
         let is_given = given.is_some();
         let source = given.or_else(|| role.variable("KEY"))?;
+        let alg = alg.or_else(|| role.variable("ALG").filter(|_| !is_given));
+        Some(Self { source, alg })
+    }
+
+    /// `--publisher-key` or `--subscriber-key`, else the environment's key for `role`.
+    pub(crate) fn of_role(matches: &ArgMatches, role: Role) -> Option<Self> {
+        let [key, alg] = role.flags();
+        let given = matches.get_one::<String>(key).cloned();
+        let is_given = given.is_some();
+        let source = given.or_else(|| role.variable("KEY"))?;
+        let alg = matches.get_one::<String>(alg).cloned();
         let alg = alg.or_else(|| role.variable("ALG").filter(|_| !is_given));
         Some(Self { source, alg })
     }
@@ -126,6 +145,45 @@ pub(crate) fn arguments(role: Role) -> [Arg; 3] {
          [env: {own}, {reference}]"
     ));
     [token.conflicts_with("key"), key, alg]
+}
+
+/// `--token`, and a key and its algorithm for each role.
+pub(crate) fn arguments_of_both() -> [Arg; 5] {
+    let token = Arg::new("token")
+        .long("token")
+        .value_name("TOKEN")
+        .help("Token to show the hub, for publishing and for subscribing [env: GUSH_TOKEN]")
+        .help_heading("Access");
+    let [publisher_key, publisher_alg] = role_arguments(Role::Publisher);
+    let [subscriber_key, subscriber_alg] = role_arguments(Role::Subscriber);
+    [
+        token,
+        publisher_key,
+        publisher_alg,
+        subscriber_key,
+        subscriber_alg,
+    ]
+}
+
+fn role_arguments(role: Role) -> [Arg; 2] {
+    let [key, alg] = role.flags();
+    let [own, reference] = role.names("KEY");
+    let claim = role.claim();
+    [
+        Arg::new(key)
+            .long(key)
+            .value_name("KEY")
+            .allow_hyphen_values(true)
+            .help(format!(
+                "Sign tokens to {claim} with this key: text or file:PATH [env: {own}, {reference}]"
+            ))
+            .help_heading("Access"),
+        Arg::new(alg)
+            .long(alg)
+            .value_name("ALG")
+            .help("Its algorithm, when the key does not tell it (text: HS256)")
+            .help_heading("Access"),
+    ]
 }
 
 /// `--key` and `--alg`.

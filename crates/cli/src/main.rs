@@ -1,4 +1,4 @@
-//! The one binary: `gush serve`, `pub`, `sub`, `token`, `check`, `bench`, `storm`.
+//! The one binary: `gush serve`, `pub`, `sub`, `token`, `check`, `doctor`, `bench`, `storm`.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
@@ -8,6 +8,7 @@ mod arguments;
 // One file per subcommand.
 mod bench;
 mod check;
+mod doctor;
 mod publish;
 mod serve;
 mod storm;
@@ -36,6 +37,7 @@ Examples:
   gush pub https://example.com/1 --data hello
   gush token --publish '*' --key file:publisher.key
   gush check --config gush.toml         validate a configuration and show what is in effect
+  gush doctor https://hub.example.com   look for what a proxy on the way does to streams
   gush bench fanout --subscribers 10000 put load on a hub, and check every event
   gush storm simulate                   what a reconnect storm does, and what tames it";
 
@@ -53,6 +55,7 @@ fn command() -> Command {
             subscribe::command(),
             token::command(),
             check::command(),
+            doctor::command(),
             bench::command(),
             storm::command(),
         ])
@@ -70,6 +73,7 @@ fn run() -> Result<(), Failure> {
         Some(("sub", matches)) => subscribe::run(matches),
         Some(("token", matches)) => token::run(matches),
         Some(("check", matches)) => check::run(matches),
+        Some(("doctor", matches)) => doctor::run(matches),
         Some(("bench", matches)) => bench::run(matches),
         Some(("storm", matches)) => storm::run(matches),
         _ => unreachable!("clap requires one of the subcommands above"),

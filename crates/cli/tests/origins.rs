@@ -120,3 +120,24 @@ fn cors_with_a_star_never_allows_credentials() -> Outcome<()> {
         _ => Failure::mismatch("CORS answer", "a star alone", &head.raw),
     }
 }
+
+#[test]
+fn a_preflight_allows_an_origin_once() -> Outcome<()> {
+    let hub = start(&[("--cors-origin", "https://app.example")])?;
+    let request = Request::new("OPTIONS", HUB)
+        .header("Origin", "https://app.example")
+        .header("Access-Control-Request-Method", "GET");
+    let answer = exchange(hub.address(), &request)?;
+    // Twice is as good as never: browsers refuse "https://app.example, https://app.example".
+    for (name, value) in [
+        ("Access-Control-Allow-Origin", "https://app.example"),
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Vary", "Origin"),
+    ] {
+        let got = answer.head.joined(name);
+        if got.as_deref() != Some(value) {
+            return Failure::mismatch(name, value, &answer.head.raw);
+        }
+    }
+    Ok(())
+}

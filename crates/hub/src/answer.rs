@@ -225,7 +225,8 @@ fn finished(hub: &Hub, request_headers: &HeaderMap, mut answer: Answer) -> Answe
     let policy = hub.policy.load();
     let is_preflight = false;
     for (name, value) in origin::cors_headers(&policy.cors, request_headers, is_preflight) {
-        answer.headers_mut().append(name, value);
+        // A preflight has them already, and a browser refuses an origin that is allowed twice.
+        answer.headers_mut().insert(name, value);
     }
     secure(answer)
 }

@@ -169,7 +169,7 @@ enum Source {
         path: PathBuf,
         stamp: Mutex<Option<Stamp>>,
     },
-    Url(fetch::Fetcher),
+    Url(Box<fetch::Fetcher>),
 }
 
 /// What tells two versions of a file apart without reading it.
@@ -201,7 +201,7 @@ impl JwkSet {
     pub(super) fn from_url(url: Uri, pinned: Option<Algorithm>) -> Result<Arc<Self>, KeyErrorKind> {
         let fetcher = fetch::Fetcher::new(url)?;
         Ok(Self::new(
-            Source::Url(fetcher),
+            Source::Url(Box::new(fetcher)),
             KeySet::new(Vec::new()),
             pinned,
         ))
