@@ -46,8 +46,8 @@ pub struct Closed {
     pub events: u64,
     /// Bytes that went out.
     pub bytes: u64,
-    /// The most events that it was behind.
-    pub greatest_lag: u64,
+    /// The most events that it was behind; `None` where nobody counts that.
+    pub greatest_lag: Option<u64>,
     /// Why it ended: a word of a closed list.
     pub reason: &'static str,
 }
@@ -186,7 +186,9 @@ fn fields_of(record: &Record) -> Map<String, Value> {
         put("duration_ms", json!(duration_ms));
         put("events", json!(closed.events));
         put("bytes", json!(closed.bytes));
-        put("greatest_lag", json!(closed.greatest_lag));
+        if let Some(lag) = closed.greatest_lag {
+            put("greatest_lag", json!(lag));
+        }
         put("reason", json!(closed.reason));
     }
     fields
@@ -247,7 +249,7 @@ mod tests {
             duration: Duration::from_millis(1_234),
             events: 5,
             bytes: 678,
-            greatest_lag: 9,
+            greatest_lag: Some(9),
             reason: "peer_left",
         });
         assert_eq!(log.dropped(), 0);
@@ -267,6 +269,7 @@ mod tests {
         assert_eq!(lines[0]["record"], "stream opened");
         assert_eq!(lines[1]["duration_ms"], 1_234);
         assert_eq!(lines[1]["reason"], "peer_left");
+        assert_eq!(lines[1]["greatest_lag"], 9);
         assert_eq!(lines[1]["subject"], "a\" b\nrecord=forged");
     }
 

@@ -154,7 +154,7 @@ impl Drop for OpenRecord {
             duration: self.begun.elapsed(),
             events: self.events,
             bytes: self.bytes,
-            greatest_lag: 0,
+            greatest_lag: None,
             reason: self.reason,
         });
     }
