@@ -22,7 +22,7 @@ start() {
     shift
     chrt -f 10 taskset -c 0 "$@" >"$folder/$name.out" 2>"$folder/$name.log" &
     pids+=($!)
-    until grep -qE '^(ready|listening)' "$folder/$name.out"; do
+    until grep -qsE '^(ready|listening)' "$folder/$name.out"; do
         kill -0 "${pids[-1]}" || { cat "$folder/$name.log" >&2; exit 1; }
         sleep 0.1
     done

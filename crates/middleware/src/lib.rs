@@ -9,8 +9,8 @@
 //! The parts here come twice:
 //!
 //! - as **plain state machines**: they are told the time (`now`, a `Duration` since a start the
-//!   caller chose) and give a decision. They know no runtime, no clock and no HTTP, so that they
-//!   can be tested by moving the time by hand. The gush hub calls them on its fast path.
+//!   caller chose) and give a decision. They know no runtime and no clock, so that they can be
+//!   tested by moving the time by hand. The gush hub checks its tokens with [`auth`].
 //! - as **tower layers** (module [`layer`]) on these same machines, for every service whose body
 //!   is an [`http_body::Body`]: axum, hyper, tonic. What a layer holds for a request (a place at
 //!   the gate, an open record of the log) it gives back when the *body* ends or is dropped.
@@ -36,7 +36,7 @@
 //!   leaves: use [`layer::StreamLogLayer`].
 //! - `tower_http::catch_panic::CatchPanicLayer` sees panics of the handler, not those of a running
 //!   body: use [`layer::PanicGuardLayer`].
-//! - `tower_http::limit::RequestBodyLimitLayer` is fine; [`layer::BodyLimitLayer`] is the hub's.
+//! - `tower_http::limit::RequestBodyLimitLayer` is fine; so is [`layer::BodyLimitLayer`].
 //!
 //! # Errors towards a browser
 //!
