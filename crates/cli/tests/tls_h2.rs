@@ -1,91 +1,22 @@
 //! TLS with ALPN, HTTP/2 subscribers and certificate reload, with curl as the other side.
 
 use gush_testkit::{
-    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, SseItem, SseParser, eventually,
+    Curl, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, SseItem, eventually,
     write_certificate,
 };
-use std::io::Read as _;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::process::{Command, Stdio};
 
 const TOPIC: &str = "https://h2.example/1";
 
-/// curl subscribing; killed when dropped.
-struct Curl {
-    child: Child,
-    items: Receiver<SseItem>,
-}
-
-impl Drop for Curl {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Curl {
-    fn subscribe(hub: &HubProcess, scheme: &str, options: &[&str]) -> Outcome<Self> {
-        let url = format!(
-            "{scheme}://{}/.well-known/mercure?topic={}",
-            hub.address(),
-            gush_testkit::encode_component(TOPIC)
-        );
-        let token = format!("Authorization: Bearer {}", hub.subscriber_token()?);
-        let mut child = Command::new("curl")
-            .args([
-                "--silent",
-                "--show-error",
-                "--no-buffer",
-                "--header",
-                &token,
-            ])
-            .args(options)
-            .arg(&url)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|e| Failure::from(e).within("starting curl"))?;
-        let mut output = child.stdout.take().ok_or("curl was started with a pipe")?;
-        let (sender, items) = sync_channel(1000);
-        std::thread::spawn(move || {
-            let mut parser = SseParser::default();
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = output.read(&mut buffer) {
-                let mut parsed = Vec::new();
-                parser.feed(&buffer[..count], &mut parsed);
-                for item in parsed {
-                    if sender.send(item).is_err() {
-                        return;
-                    }
-                }
-            }
-        });
-        let mut curl = Self { child, items };
-        // The comment line that opens every stream: from now on nothing is lost.
-        match curl.next() {
-            Ok(SseItem::Comment(_)) => Ok(curl),
-            Ok(other) => Failure::mismatch("first item", "a comment", format!("{other:?}")),
-            Err(failure) => Err(failure.within(hub.output())),
-        }
-    }
-
-    fn next(&mut self) -> Outcome<SseItem> {
-        self.items
-            .recv_timeout(PATIENCE)
-            .map_err(|_| Failure::new("curl printed nothing more"))
-    }
-
-    fn expect_data(&mut self, data: &str) -> Outcome<()> {
-        loop {
-            match self.next()? {
-                SseItem::Event(event) if event.data == data => return Ok(()),
-                SseItem::Event(event) => {
-                    return Failure::mismatch("data", data, format!("{event:?}"));
-                }
-                _ => {}
-            }
-        }
-    }
+/// curl subscribing to the hub itself.
+fn subscribe(hub: &HubProcess, scheme: &str, options: &[&str]) -> Outcome<Curl> {
+    let topic = gush_testkit::encode_component(TOPIC);
+    let url = format!(
+        "{scheme}://{}/.well-known/mercure?topic={topic}",
+        hub.address()
+    );
+    Curl::subscribe(&url, &hub.subscriber_token()?, options)
+        .map_err(|failure| failure.within(hub.output()))
 }
 
 fn with_tls() -> Outcome<(HubProcess, HubBuilder)> {
@@ -111,7 +42,7 @@ fn with_tls_and(options: &[(&str, &str)]) -> Outcome<(HubProcess, HubBuilder)> {
 #[test]
 fn subscribers_over_h2c_by_prior_knowledge() -> Outcome<()> {
     let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.start()?;
-    let mut over_h2 = Curl::subscribe(&hub, "http", &["--http2-prior-knowledge"])?;
+    let over_h2 = subscribe(&hub, "http", &["--http2-prior-knowledge"])?;
     let mut over_h1 = hub.subscribe(&[("topic", TOPIC)])?;
     for n in 0..50 {
         hub.publish(&[("topic", TOPIC), ("data", &n.to_string())])?;
@@ -149,7 +80,7 @@ fn every_kind_gets_everything(hub: &HubProcess) -> Outcome<()> {
     ];
     let mut subscribers = Vec::new();
     for kind in kinds {
-        let subscribed = Curl::subscribe(hub, "https", kind);
+        let subscribed = subscribe(hub, "https", kind);
         subscribers.push(subscribed.map_err(|f| f.within(format!("{kind:?}")))?);
     }
     for n in 0..20 {
@@ -211,8 +142,8 @@ fn alpn_chooses_the_version() -> Outcome<()> {
 #[test]
 fn a_new_certificate_is_served_and_open_streams_stay() -> Outcome<()> {
     let (hub, builder) = with_tls()?;
-    let mut h2 = Curl::subscribe(&hub, "https", &["--insecure", "--http2"])?;
-    let mut h1 = Curl::subscribe(&hub, "https", &["--insecure", "--http1.1"])?;
+    let h2 = subscribe(&hub, "https", &["--insecure", "--http2"])?;
+    let h1 = subscribe(&hub, "https", &["--insecure", "--http1.1"])?;
     let old = builder.directory().join("old.pem");
     std::fs::copy(builder.directory().join("cert.pem"), &old)?;
     let old = old.display().to_string();
@@ -278,7 +209,7 @@ fn a_long_replay_over_either_version_is_whole() -> Outcome<()> {
     }
     for version in ["--http2", "--http1.1"] {
         let options = ["--insecure", version, "--header", "Last-Event-ID: earliest"];
-        let mut curl = Curl::subscribe(&hub, "https", &options)?;
+        let curl = subscribe(&hub, "https", &options)?;
         for n in 0..500 {
             curl.expect_data(&data(n)).map_err(|f| f.within(version))?;
         }
@@ -303,9 +234,9 @@ fn a_stopped_subscriber_is_closed_and_the_others_get_everything() -> Outcome<()>
             .option("--tls-cert", &files.certificate.display().to_string())
             .option("--tls-key", &files.key.display().to_string());
         let hub = builder.start()?;
-        let stopped = Curl::subscribe(&hub, "https", &["--insecure", version])?;
-        let mut reading = Curl::subscribe(&hub, "https", &["--insecure", version])?;
-        let pid = stopped.child.id().to_string();
+        let stopped = subscribe(&hub, "https", &["--insecure", version])?;
+        let reading = subscribe(&hub, "https", &["--insecure", version])?;
+        let pid = stopped.pid().to_string();
         let status = Command::new("kill").args(["-STOP", &pid]).status()?;
         if !status.success() {
             return Err(Failure::new("cannot stop curl"));
@@ -333,16 +264,16 @@ fn a_drain_ends_streams_of_every_kind_with_a_retry() -> Outcome<()> {
         .start()?;
     let mut streams = Vec::new();
     for version in ["--http2", "--http1.1", "--http2", "--http1.1"] {
-        streams.push(Curl::subscribe(&hub, "https", &["--insecure", version])?);
+        streams.push(subscribe(&hub, "https", &["--insecure", version])?);
     }
     hub.sigterm()?;
     for curl in &mut streams {
         let mut retries = 0;
         // The iterator ends when curl has printed all.
-        while let Ok(item) = curl.next() {
+        while let Ok(item) = curl.next_item() {
             retries += u32::from(matches!(item, SseItem::Retry(_)));
         }
-        let code = curl.child.wait()?.code();
+        let code = curl.wait()?;
         if retries == 0 || code != Some(0) {
             let got = format!(
                 "{retries} retry lines, exit code {code:?}\n{}",
@@ -392,7 +323,7 @@ fn streams_of_every_kind_end_when_the_token_expires() -> Outcome<()> {
 #[test]
 fn the_other_requests_work_over_h2_too() -> Outcome<()> {
     let (hub, _) = with_tls()?;
-    let mut stream = Curl::subscribe(&hub, "https", &["--insecure", "--http2"])?;
+    let stream = subscribe(&hub, "https", &["--insecure", "--http2"])?;
     let url = format!("https://{}/.well-known/mercure", hub.address());
     let publisher = format!("Authorization: Bearer {}", hub.publisher_token()?);
     let subscriber = format!("Authorization: Bearer {}", hub.subscriber_token()?);

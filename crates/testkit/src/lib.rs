@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod curl;
 mod failure;
 mod form;
 mod http;
@@ -20,6 +21,7 @@ mod tls;
 mod token;
 mod wait;
 
+pub use curl::Curl;
 pub use failure::{Failure, Outcome};
 pub use form::{encode_component, encode_form};
 pub use http::{Connection, Head, Request, Response, exchange};

@@ -5,7 +5,7 @@ use gush_testkit::{
 };
 use std::time::Duration;
 
-use crate::curl::{Curl, version};
+use crate::curl::{self, version};
 use crate::proxy::{Edit, Front, HUB, Kind, hub, subscribe};
 
 const TOPIC: &str = "https://front.example/1";
@@ -42,7 +42,7 @@ fn at_once(kind: Kind) -> Outcome<()> {
     if !matches!(first, Some(SseItem::Comment(_))) {
         return Failure::mismatch("first item", "a comment", format!("{first:?}"));
     }
-    let over_h2 = Curl::subscribe(&front, &hub, TOPIC)?;
+    let over_h2 = curl::subscribe(&front, &hub, TOPIC)?;
     for n in 0..20 {
         let request = hub.publish_request(&[("topic", TOPIC), ("data", &n.to_string())])?;
         front.exchange(&request)?.expect_status(&[200])?;
@@ -235,7 +235,7 @@ fn reloads(kind: Kind, marked: &[Edit]) -> Outcome<()> {
     let hub = hub(&[])?;
     let front = Front::start(kind, &hub, &[])?;
     let mut stream = front.subscribe(&hub, TOPIC)?;
-    let over_h2 = Curl::subscribe(&front, &hub, TOPIC)?;
+    let over_h2 = curl::subscribe(&front, &hub, TOPIC)?;
     front.reload(marked)?;
     eventually("the new configuration", PATIENCE, || {
         let answer = front.exchange(&Request::get("/healthz"))?;
