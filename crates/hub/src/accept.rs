@@ -22,6 +22,7 @@ use crate::admit::{self, ConnectionGate, LobbyPermit, Rejection};
 use crate::answer::{self, Active, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
+use crate::peer::Peer;
 use crate::publish_plain::{self, Left};
 use crate::request::{Door, HEADERS_MAX, PlainSubscribe, parse_subscribe};
 use crate::socket::{Arriving, SocketOptions};
@@ -74,11 +75,12 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 pause = ACCEPT_PAUSE.0;
                 match listener.gate().admit() {
                     Some(permit) => {
-                        tokio::spawn(connection(listener.clone(), stream, permit));
+                        let peer = Peer::of(from);
+                        tokio::spawn(connection(listener.clone(), stream, peer, permit));
                     }
                     None => refuse(&listener, &stream),
                 }
@@ -111,7 +113,12 @@ fn refuse(listener: &Listener, stream: &TcpStream) {
     let _ = stream.try_write(answer.as_bytes());
 }
 
-async fn connection(listener: Listener, stream: TcpStream, permit: LobbyPermit) {
+async fn connection(
+    listener: Listener,
+    mut stream: TcpStream,
+    mut peer: Peer,
+    permit: LobbyPermit,
+) {
     let policy = listener.hub.policy.load_full();
     let settings = &policy.settings;
     let options = SocketOptions {
@@ -120,6 +127,15 @@ async fn connection(listener: Listener, stream: TcpStream, permit: LobbyPermit) 
     };
     options.apply(&SockRef::from(&stream));
     let head_timeout = settings.head_timeout;
+    if settings.proxy_protocol && listener.door == Door::Public {
+        peer = match peer.behind_proxy(&mut stream, &policy, head_timeout).await {
+            Ok(named) => named,
+            Err(error) => {
+                tracing::debug!(peer = %peer.address, %error, "connection closed");
+                return;
+            }
+        };
+    }
     let mut is_h2 = false;
     let transport = match &listener.tls {
         None => Transport::Plain(stream),
@@ -129,7 +145,7 @@ async fn connection(listener: Listener, stream: TcpStream, permit: LobbyPermit) 
                 Transport::Tls(Box::new(stream))
             }
             Ok(Err(error)) => {
-                tracing::debug!(%error, "TLS handshake failed");
+                tracing::debug!(peer = %peer.address, %error, "TLS handshake failed");
                 return;
             }
             Err(_) => return,
@@ -137,12 +153,12 @@ async fn connection(listener: Listener, stream: TcpStream, permit: LobbyPermit) 
     };
     drop(policy);
     let outcome = if is_h2 {
-        http2(&listener, transport, BytesMut::new()).await
+        http2(&listener, transport, peer, BytesMut::new()).await
     } else {
-        http1(&listener, transport, permit, head_timeout).await
+        http1(&listener, transport, peer, permit, head_timeout).await
     };
     if let Err(error) = outcome {
-        tracing::debug!(%error, "connection ended");
+        tracing::debug!(peer = %peer.address, %error, "connection ended");
     }
 }
 
@@ -153,6 +169,7 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 async fn http1(
     listener: &Listener,
     mut transport: Transport,
+    peer: Peer,
     permit: LobbyPermit,
     head_timeout: Duration,
 ) -> Ended {
@@ -168,12 +185,12 @@ async fn http1(
             Err(_) => return Ok(()),
             Ok(first) => match first? {
                 First::Nothing => return Ok(()),
-                First::Http2 => return http2(listener, transport, bytes).await,
+                First::Http2 => return http2(listener, transport, peer, bytes).await,
                 First::Other => {}
                 First::Subscribe => {
                     // Else it is not as plain as it looked; hyper judges it.
                     if let Some(request) = parse_subscribe(&bytes) {
-                        return subscribe_fast(listener, transport, request, permit).await;
+                        return subscribe_fast(listener, transport, peer, request, permit).await;
                     }
                 }
                 First::Publish => {
@@ -186,7 +203,7 @@ async fn http1(
                 }
             },
         }
-        match serve_other(listener, transport, bytes, head_timeout).await? {
+        match serve_other(listener, transport, peer, bytes, head_timeout).await? {
             Some(next) => (transport, bytes) = next,
             None => return Ok(()),
         }
@@ -228,12 +245,13 @@ async fn read_first(transport: &mut Transport, bytes: &mut BytesMut) -> io::Resu
 async fn subscribe_fast(
     listener: &Listener,
     mut transport: Transport,
+    peer: Peer,
     request: PlainSubscribe,
     permit: LobbyPermit,
 ) -> Ended {
     let hub = &listener.hub;
     let (headers, query) = (&request.headers, &request.query);
-    let admission = match subscribe::admit(hub, headers, query, Becomes::Socket).await {
+    let admission = match subscribe::admit(hub, peer, headers, query, Becomes::Socket).await {
         Ok(admission) => admission,
         Err(rejection) => return reject(hub, transport, headers, &rejection).await,
     };
@@ -284,6 +302,7 @@ async fn close_with(mut transport: Transport, bytes: &[u8]) -> Ended {
 async fn serve_other(
     listener: &Listener,
     transport: Transport,
+    peer: Peer,
     bytes: BytesMut,
     head_timeout: Duration,
 ) -> Result<Option<(Transport, BytesMut)>, Box<dyn std::error::Error + Send + Sync>> {
@@ -294,6 +313,7 @@ async fn serve_other(
         let door = listener.door;
         let busy = Busy::begin(&stage, !request.body().is_end_stream());
         request.extensions_mut().insert(Arc::clone(&stage));
+        request.extensions_mut().insert(peer);
         request.extensions_mut().insert(listener.stop.clone());
         // Boxed, because taking the transport back needs a future that can be moved.
         Box::pin(async move {
@@ -331,7 +351,7 @@ async fn serve_other(
     }
 }
 
-async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> Ended {
+async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: BytesMut) -> Ended {
     let policy = listener.hub.policy.load_full();
     let io = TokioIo::new(Prefixed::new(transport, bytes));
     let active = Arc::new(AtomicUsize::new(0));
@@ -340,6 +360,7 @@ async fn http2(listener: &Listener, transport: Transport, bytes: BytesMut) -> En
         let hub = Arc::clone(&listener.hub);
         let door = listener.door;
         request.extensions_mut().insert(listener.stop.clone());
+        request.extensions_mut().insert(peer);
         let active = Active::begin(&counted);
         // Boxed, because a stream keeps the room of this future for as long as it lives.
         Box::pin(async move {

@@ -16,6 +16,11 @@ use crate::policy::Policy;
 use crate::shard::ShardPlace;
 use crate::token::{Claims, TokenError};
 
+// What is given back when a stream ends.
+mod held;
+
+pub use held::Held;
+
 /// A request that is not served, and what the peer may read about it.
 #[derive(Debug)]
 pub struct Rejection {

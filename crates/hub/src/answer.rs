@@ -21,6 +21,7 @@ use crate::console;
 use crate::dialect;
 use crate::hub::Hub;
 use crate::origin;
+use crate::peer::Peer;
 use crate::publish;
 use crate::publish_batch::{self, BatchBody};
 use crate::request::{BATCH_TYPE, Door, Route, is_batch, route};
@@ -364,7 +365,8 @@ async fn subscribe_in_hyper(
     } else {
         Becomes::Pipe
     };
-    let mut admission = subscribe::admit(hub, &parts.headers, query, becomes).await?;
+    let peer = Peer::of_request(parts);
+    let mut admission = subscribe::admit(hub, peer, &parts.headers, query, becomes).await?;
     let mut answer = stream_answer(&admission);
     let (sink, body) = pipe(std::mem::take(&mut admission.first).into());
     let Some(subscriber) = admission.subscriber(Arriving::Here(Sink::Pipe(sink)), None) else {

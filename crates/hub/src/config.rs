@@ -80,6 +80,10 @@ pub enum LogLevel {
 /// Every setting of `gush serve`, typed. Names, defaults, ranges and reasons: [`OPTIONS`], one
 /// record per field.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the operator's, by its name"
+)]
 pub struct Settings {
     /// Public listeners; never empty.
     pub listen: Vec<SocketAddr>,
@@ -89,6 +93,10 @@ pub struct Settings {
     pub tls_cert: Option<PathBuf>,
     /// PEM private key.
     pub tls_key: Option<PathBuf>,
+    /// Networks of the proxies that may say whom a request is from.
+    pub trusted_proxies: Vec<String>,
+    /// Whether public connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
 
     /// Where events are kept.
     pub log: LogSpec,

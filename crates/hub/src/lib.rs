@@ -39,6 +39,9 @@ pub mod serve;
 // The TLS configuration and its exchange.
 pub(crate) mod tls;
 
+// Whom a connection and its requests count for.
+pub mod peer;
+
 // Listeners, and the hand-over of sockets.
 pub(crate) mod accept;
 

@@ -115,7 +115,7 @@ impl OptionSpec {
     pub fn is_repeatable(&self) -> bool {
         matches!(
             self.form,
-            Form::Addresses | Form::Origins | Form::FlushTopics
+            Form::Addresses | Form::Networks | Form::Origins | Form::FlushTopics
         )
     }
 

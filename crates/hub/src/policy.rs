@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use gush_middleware::{Network, TrustedProxies};
 
 use crate::config::Settings;
 use crate::error::ServeError;
@@ -26,6 +27,8 @@ pub struct Policy {
     pub publish_origins: OriginRules,
     /// Which events are held back, and how long.
     pub flush: FlushRules,
+    /// Proxies that may say whom a request is from.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Policy {
@@ -60,9 +63,20 @@ impl Policy {
             publish_origins: origins(&settings.publish_origins, "--publish-origin")?,
             flush: FlushRules::new(&settings)
                 .map_err(|error| ServeError::new(format!("--flush-topic: {error}")))?,
+            trusted_proxies: TrustedProxies::new(networks(
+                &settings.trusted_proxies,
+                "--trusted-proxy",
+            )?),
             settings,
         })
     }
+}
+
+fn networks(list: &[String], option: &str) -> Result<Vec<Network>, ServeError> {
+    let parsed = list.iter().map(|text| text.parse());
+    parsed
+        .collect::<Result<_, _>>()
+        .map_err(|error| ServeError::setting(option, &error))
 }
 
 /// The current policy. Reading it costs no lock; every part of the hub reads it anew where it

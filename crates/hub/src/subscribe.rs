@@ -8,10 +8,11 @@ use std::sync::Arc;
 use gush_log::{Bounds, Flow, Located, Log, Offset, Position, ReadLimit};
 use http::HeaderMap;
 
-use crate::admit::{self, ConnectionPermit, Rejection};
+use crate::admit::{self, ConnectionPermit, Held, Rejection};
 use crate::dialect::{self, Cursor, EARLIEST, PAIRS_MAX, SubscribeRequest};
 use crate::form::{Pair, parse_pairs};
 use crate::hub::Hub;
+use crate::peer::{Client, Peer};
 use crate::presence::Attendance;
 use crate::selection::Selection;
 use crate::shard::{NewSubscriber, ShardPlace};
@@ -32,6 +33,8 @@ const READABLE_STEP: u64 = 256;
 /// A subscriber that may have its stream.
 #[derive(Debug)]
 pub struct Admission {
+    /// Whom it is for.
+    pub client: Client,
     /// What it wants and may read.
     pub selection: Arc<Selection>,
     /// The first offset it has not had.
@@ -54,7 +57,7 @@ impl Admission {
     pub fn subscriber(
         self,
         sink: Arriving,
-        permit: Option<ConnectionPermit>,
+        connection: Option<ConnectionPermit>,
     ) -> Option<NewSubscriber> {
         Some(NewSubscriber {
             sink,
@@ -63,7 +66,7 @@ impl Admission {
             expires_at_ms: self.expires_at_ms,
             present: self.present,
             place: self.place?,
-            permit,
+            held: Box::new(Held { connection }),
         })
     }
 }
@@ -102,6 +105,7 @@ pub enum Becomes {
 /// many alike.
 pub async fn admit(
     hub: &Hub,
+    peer: Peer,
     headers: &HeaderMap,
     query: &str,
     becomes: Becomes,
@@ -114,6 +118,7 @@ pub async fn admit(
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
     let claims = admit::subscriber(&policy, headers, &pairs, hub.now_unix()).await?;
     let request = dialect::subscribe_request(headers, &pairs)?;
+    let client = peer.client(&policy, headers, claims.as_ref());
     let expires_at_ms = claims.as_ref().and_then(|claims| expiry(hub, claims));
     let (grants, payload) = match claims {
         Some(claims) => {
@@ -156,6 +161,7 @@ pub async fn admit(
     }
     let present = texts.map(|texts| hub.presence.enter(texts, payload));
     Ok(Admission {
+        client,
         selection,
         start: found.start,
         expires_at_ms,

@@ -65,6 +65,9 @@ mod keyed;
 // Whom a request counts for: its address behind listed proxies.
 mod peer;
 
+// The same for proxies that forward bytes.
+mod proxy_protocol;
+
 // Delays for those who are sent away, so that they come back one after the other.
 mod pacer;
 
@@ -93,6 +96,7 @@ pub use keyed::{Keyed, key_of};
 pub use pacer::{Pacer, PacerSettings};
 pub use panic_guard::{PanicGuard, Panicked};
 pub use peer::{AddressKey, Network, TrustedProxies};
+pub use proxy_protocol::{BadProxyHeader, ProxyPrefix};
 pub use refusal::{Refusal, Wait};
 pub use sliding_window::{SlidingWindow, WindowLimit};
 pub use stream_log::{Closed, LogFormat, Opened, StreamLog};

@@ -30,6 +30,13 @@ pub(super) fn check(loaded: &Loaded) -> Vec<Problem> {
         }
         _ => {}
     }
+    if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
+        found.push((
+            "proxy_protocol",
+            "lets nobody in, because no proxy is listed; set trusted_proxy (--trusted-proxy) too"
+                .into(),
+        ));
+    }
     check_addresses(settings, &mut found);
     if settings
         .retention_bytes

@@ -255,6 +255,8 @@ fn blank() -> Settings {
         admin_listen: None,
         tls_cert: None,
         tls_key: None,
+        trusted_proxies: Vec::new(),
+        proxy_protocol: false,
         log: LogSpec::Memory,
         sync: SyncMode::Batch,
         sync_interval: Duration::ZERO,

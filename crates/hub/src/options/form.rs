@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use gush_middleware::Network;
+
 use crate::config::{parse_bytes, parse_duration, show_bytes, show_duration};
 use crate::flush::{FLUSH_TOPICS_MAX, FlushRule};
 
@@ -53,6 +55,8 @@ pub enum Form {
     Addresses,
     /// `IP:PORT` or `off`.
     AddressOrOff,
+    /// One or more addresses or networks in CIDR form.
+    Networks,
     /// Path of a file.
     Path,
     /// `memory` or `disk:DIR`.
@@ -194,6 +198,7 @@ impl Form {
             Self::Choice(_) => "WORD",
             Self::Addresses => "ADDR",
             Self::AddressOrOff => "ADDR|off",
+            Self::Networks => "NETWORK",
             Self::Path => "FILE",
             Self::Log => "LOG",
             Self::Key => "KEY",
@@ -213,6 +218,7 @@ impl Form {
             Self::Algorithm => return ALGORITHMS.join(", "),
             Self::Addresses => return "IP:PORT, port 0 = any free one".into(),
             Self::AddressOrOff => return "IP:PORT or off".into(),
+            Self::Networks => return "an address, or ADDRESS/PREFIX".into(),
             Self::Duration { min, max, zero } => (zero, show_duration(*min), show_duration(*max)),
             Self::Bytes { min, max, zero } => (zero, show_bytes(*min), show_bytes(*max)),
             Self::Count { min, max, zero } => (zero, min.to_string(), max.to_string()),
@@ -228,28 +234,8 @@ impl Form {
     /// Parses what the user wrote. `values` has one entry per repetition of the flag or element of
     /// the list.
     pub fn parse(&self, values: &[&str]) -> Result<Value, String> {
-        match self {
-            Self::Addresses => {
-                let addresses = values.iter().map(|text| address(text));
-                return addresses.collect::<Result<_, _>>().map(Value::Addresses);
-            }
-            Self::Origins => {
-                let origins = values.iter().map(|text| origin(text));
-                return origins
-                    .collect::<Result<Vec<_>, _>>()
-                    .map(|list| Value::from_list(&list));
-            }
-            Self::FlushTopics => {
-                for text in values {
-                    FlushRule::parse(text)?;
-                }
-                if values.len() > FLUSH_TOPICS_MAX {
-                    return Err(format!("there are at most {FLUSH_TOPICS_MAX} of them"));
-                }
-                let list: Vec<_> = values.iter().map(|text| (*text).to_owned()).collect();
-                return Ok(Value::from_list(&list));
-            }
-            _ => {}
+        if let Some(list) = self.parse_list(values) {
+            return list;
         }
         let &[text] = values else {
             return Err("takes one value; give it once".into());
@@ -291,8 +277,36 @@ impl Form {
                 Err("is empty; leave it out instead".into())
             }
             Self::Path | Self::Key => Ok(Value::Text(text.to_owned())),
-            Self::Addresses | Self::Origins | Self::FlushTopics => unreachable!("returned above"),
+            Self::Addresses | Self::Networks | Self::Origins | Self::FlushTopics => {
+                unreachable!("returned above")
+            }
         }
+    }
+
+    /// The forms that take several values; `None` for the others.
+    fn parse_list(&self, values: &[&str]) -> Option<Result<Value, String>> {
+        let texts = |parse: fn(&str) -> Result<String, String>| {
+            let parsed = values.iter().map(|text| parse(text));
+            let parsed: Result<Vec<_>, _> = parsed.collect();
+            parsed.map(|list| Value::from_list(&list))
+        };
+        let at_most = |max: usize| {
+            let too_many = || format!("there are at most {max} of them");
+            (values.len() <= max).then_some(()).ok_or_else(too_many)
+        };
+        Some(match self {
+            Self::Addresses => {
+                let addresses = values.iter().map(|text| address(text));
+                addresses.collect::<Result<_, _>>().map(Value::Addresses)
+            }
+            Self::Networks => at_most(NETWORKS_MAX).and_then(|()| texts(network)),
+            Self::Origins => texts(origin),
+            Self::FlushTopics => {
+                let rule = |text: &str| FlushRule::parse(text).map(|_| text.to_owned());
+                at_most(FLUSH_TOPICS_MAX).and_then(|()| texts(rule))
+            }
+            _ => return None,
+        })
     }
 
     /// The value as a user would write it. The inverse of [`Form::parse`] for one value; lists are
@@ -381,6 +395,16 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         }
         "is not an address; write IP:PORT such as 127.0.0.1:3000 or [::]:3000".into()
     })
+}
+
+/// Most networks of one option: each connection is held against all of them.
+const NETWORKS_MAX: usize = 256;
+
+fn network(text: &str) -> Result<String, String> {
+    let network: Network = text.parse().map_err(|_| {
+        "is not an address or network; write one such as 10.0.0.0/8 or 2001:db8::/32".to_owned()
+    })?;
+    Ok(network.to_string())
 }
 
 fn log(text: &str) -> Result<Value, String> {

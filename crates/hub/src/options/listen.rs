@@ -56,6 +56,36 @@ pub(super) const ROWS: &[OptionSpec] = &[
         get: |s| path(s.tls_key.as_ref()),
         ..ROW
     },
+    OptionSpec {
+        key: "trusted_proxy",
+        file_alias: Some("trusted_proxies"),
+        form: Form::Networks,
+        reloadable: true,
+        help: "Proxy whose word on whom a request is from counts; may be given several times",
+        why: "Not set: the other end of the connection is the client, whatever its headers say. \
+              Requests from a listed address count for the client that `Forwarded` or \
+              `X-Forwarded-For` names; the nearest hop that is not listed is taken, so a client \
+              cannot invent another. List only proxies that write one of these headers themselves, \
+              such as `10.0.0.0/8` or `127.0.0.1`.",
+        set: |s, v| s.trusted_proxies = v.list(),
+        get: |s| Value::from_list(&s.trusted_proxies),
+        ..ROW
+    },
+    OptionSpec {
+        key: "proxy_protocol",
+        form: Form::Switch,
+        default: "false",
+        reloadable: true,
+        help: "Expect a PROXY protocol v2 header on every public connection",
+        why: "For proxies that forward bytes, with TLS or without (`send-proxy-v2` in HAProxy). \
+              Connections from addresses that `trusted_proxy` does not list, and those that begin \
+              with anything else, are closed: the protocol forbids to guess. The admin listener \
+              never expects it, so health checks go there. Counts for connections that come after \
+              a reload.",
+        set: |s, v| s.proxy_protocol = v.switch(),
+        get: |s| Value::Switch(s.proxy_protocol),
+        ..ROW
+    },
 ];
 
 fn path(value: Option<&PathBuf>) -> Value {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::admit::ConnectionPermit;
+use crate::admit::Held;
 use crate::presence::Attendance;
 use crate::replay::Chunk;
 use crate::selection::Selection;
@@ -36,8 +36,8 @@ pub struct NewSubscriber {
     pub present: Option<Attendance>,
     /// Where it goes.
     pub place: ShardPlace,
-    /// Its share of the connection limit, given back when the stream ends.
-    pub permit: Option<ConnectionPermit>,
+    /// What is given back when the stream ends.
+    pub held: Box<Held>,
 }
 
 /// A stream's way into a shard, with a place in that shard's descriptor table if it is a socket.

@@ -128,7 +128,7 @@ impl Shard {
             events: 0,
             bytes: 0,
             present: new.present,
-            _permit: new.permit,
+            _held: new.held,
         };
         let inserted = self.subscribers.insert(subscriber);
         debug_assert_eq!(inserted, key);

@@ -7,7 +7,7 @@ use gush_log::Offset;
 
 use super::batch::Batch;
 use super::inbox::SubscriberKey;
-use crate::admit::ConnectionPermit;
+use crate::admit::Held;
 use crate::matcher_table::MatcherId;
 use crate::presence::Attendance;
 use crate::selection::Selection;
@@ -86,8 +86,8 @@ pub(super) struct Subscriber {
     pub(super) bytes: u64,
     /// Held for its drop, too.
     pub(super) present: Option<Attendance>,
-    /// Held for its drop: the connection counts until the stream ends, not until its head is out.
-    pub(super) _permit: Option<ConnectionPermit>,
+    /// Held for its drop: a connection counts until the stream ends, not until its head is out.
+    pub(super) _held: Box<Held>,
 }
 
 /// What a write brought.

@@ -188,7 +188,7 @@ impl Rig {
             expires_at_ms: parts.1,
             present: None,
             place: place.expect("no limit"),
-            permit: None,
+            held: Box::default(),
         })));
         assert!(sent.is_ok());
         Peer {
