@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use gush_middleware::PanicGuard;
 use http::{HeaderMap, Request};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -80,7 +81,9 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
                 match listener.gate().admit() {
                     Some(permit) => {
                         let peer = Peer::of(from);
-                        tokio::spawn(connection(listener.clone(), stream, peer, permit));
+                        let served = connection(listener.clone(), stream, peer, permit);
+                        let panics = &listener.hub.metrics.panics.request;
+                        tokio::spawn(panics.watch("a connection", served));
                     }
                     None => refuse(&listener, &stream),
                 }
@@ -317,7 +320,7 @@ async fn serve_other(
         request.extensions_mut().insert(listener.stop.clone());
         // Boxed, because taking the transport back needs a future that can be moved.
         Box::pin(async move {
-            let answer = answer::answer(&hub, door, request).await;
+            let answer = answer::guarded(&hub, door, request).await;
             Ok::<_, std::convert::Infallible>(answer.map(|body| body.holding(busy)))
         })
     });
@@ -351,6 +354,20 @@ async fn serve_other(
     }
 }
 
+/// Runs the tasks of an HTTP/2 connection, one for each answer: a panic ends that one stream.
+#[derive(Clone, Debug)]
+struct GuardedExecutor(Arc<PanicGuard>);
+
+impl<F> hyper::rt::Executor<F> for GuardedExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(self.0.watch("a stream of HTTP/2", future));
+    }
+}
+
 async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: BytesMut) -> Ended {
     let policy = listener.hub.policy.load_full();
     let io = TokioIo::new(Prefixed::new(transport, bytes));
@@ -364,11 +381,13 @@ async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: Byt
         let active = Active::begin(&counted);
         // Boxed, because a stream keeps the room of this future for as long as it lives.
         Box::pin(async move {
-            let answer = answer::answer(&hub, door, request).await;
+            let answer = answer::guarded(&hub, door, request).await;
             Ok::<_, std::convert::Infallible>(answer.map(|body| body.counting(active)))
         })
     });
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(GuardedExecutor(Arc::clone(
+        &listener.hub.metrics.panics.request,
+    )));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS_MAX)

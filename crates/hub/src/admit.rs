@@ -86,6 +86,14 @@ impl Rejection {
         }
     }
 
+    /// The hub failed at it, which is in its log.
+    pub fn failed() -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            ..Self::bad_request("the hub failed; its log says more")
+        }
+    }
+
     /// Not now; later it works.
     pub fn unavailable(text: impl Into<String>, retry_after: Duration) -> Self {
         Self {

@@ -139,6 +139,13 @@ impl Body for AnswerBody {
     }
 }
 
+/// Answers one request, with 500 if that panics: other streams of its connection go on.
+pub(crate) async fn guarded(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> Answer {
+    let guard = &hub.metrics.panics.request;
+    let answered = guard.watch("a request", answer(hub, door, request)).await;
+    answered.unwrap_or_else(|_| rejected(hub, &HeaderMap::new(), &Rejection::failed()))
+}
+
 /// Answers one request.
 pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();

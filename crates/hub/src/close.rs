@@ -25,11 +25,13 @@ pub enum CloseReason {
     SocketError,
     /// The hub failed; the stream can be resumed.
     InternalError,
+    /// The hub's code for this stream panicked; the stream can be resumed, the others go on.
+    Panic,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the metric's label values.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PeerLeft,
         Self::PeerVanished,
         Self::WriteTimeout,
@@ -40,6 +42,7 @@ impl CloseReason {
         Self::ProtocolError,
         Self::SocketError,
         Self::InternalError,
+        Self::Panic,
     ];
 
     /// The word in logs, metric labels and documents.
@@ -56,6 +59,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol_error",
             Self::SocketError => "socket_error",
             Self::InternalError => "internal_error",
+            Self::Panic => "panic",
         }
     }
 
@@ -81,6 +85,11 @@ impl CloseReason {
             Self::ProtocolError => "The peer kept sending bytes behind its subscribe request.",
             Self::SocketError => "The socket failed for another reason.",
             Self::InternalError => "The hub failed; the stream can be resumed by id.",
+            Self::Panic => {
+                "The hub's code for this one stream panicked, which is a fault in it and is in the \
+                 log with its backtrace; the stream is reset and can be resumed by id, the others \
+                 go on."
+            }
         }
     }
 
@@ -92,12 +101,17 @@ impl CloseReason {
     }
 
     /// Whether the connection is reset instead of ended in order: an orderly end would leave what
-    /// the peer never read (up to megabytes) in the kernel until the peer goes away.
+    /// the peer never read (up to megabytes) in the kernel until the peer goes away. After a panic
+    /// it is not known whether the bytes so far end with a whole frame.
     #[must_use]
     pub const fn resets(self) -> bool {
         matches!(
             self,
-            Self::PeerVanished | Self::WriteTimeout | Self::ProtocolError | Self::SocketError
+            Self::PeerVanished
+                | Self::WriteTimeout
+                | Self::ProtocolError
+                | Self::SocketError
+                | Self::Panic
         )
     }
 }

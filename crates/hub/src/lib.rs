@@ -120,6 +120,9 @@ pub mod socket;
 // Why a stream ended.
 pub mod close;
 
+// What has panicked, by where.
+pub(crate) mod panics;
+
 // Who is subscribed to what, and the events about it.
 pub mod presence;
 

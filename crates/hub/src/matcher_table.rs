@@ -30,6 +30,14 @@ pub use index::Looked;
 use hash::LiteralHash;
 use index::TemplateIndex;
 
+/// A topic at which the table panics, though no matcher does.
+#[cfg(test)]
+pub(crate) const FAULTY_EVENT: &str = "/faulty/event";
+
+/// A matcher that the table panics at.
+#[cfg(test)]
+pub(crate) const FAULTY_NEWCOMER: &str = "/faulty/newcomer";
+
 /// A matcher's place in one [`MatcherTable`]. Dense from 0; used again after the last release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MatcherId(pub u32);
@@ -94,6 +102,8 @@ impl MatcherTable {
     /// With more than `u32::MAX` live matchers, more than memory holds.
     pub fn intern(&mut self, matcher: &Matcher) -> MatcherId {
         let text = matcher.text();
+        #[cfg(test)]
+        assert_ne!(text, FAULTY_NEWCOMER, "on purpose, in the table");
         if let Some(id) = self.find(text) {
             debug_assert_eq!(self.text(id), text, "hashes that collide are out of reach");
             self.slots[index(id)].uses_count += 1;
@@ -171,6 +181,10 @@ impl MatcherTable {
     /// more templates than ever before, of its own notes.
     pub fn matching<'a>(&self, topics: impl Iterator<Item = &'a str>, out: &mut Vec<MatcherId>) {
         let start = out.len();
+        #[cfg(test)]
+        let topics = topics.inspect(|topic| {
+            assert_ne!(*topic, FAULTY_EVENT, "on purpose, in the table");
+        });
         out.extend(self.wildcard);
         self.templates.begin_event();
         for topic in topics {
@@ -200,6 +214,12 @@ impl MatcherTable {
         let slot = self.slots.get(index(id));
         slot.and_then(|slot| slot.matcher.as_ref())
             .map_or("", Matcher::text)
+    }
+
+    /// Every live matcher, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (MatcherId, &Matcher)> {
+        let slots = (0..).map(MatcherId).zip(&self.slots);
+        slots.filter_map(|(id, slot)| Some((id, slot.matcher.as_ref()?)))
     }
 
     /// How many different matchers are live.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::close::CloseReason;
+use crate::panics::Panics;
 use crate::socket::SinkKind;
 
 /// A number that goes up, or up and down.
@@ -76,6 +77,7 @@ pub struct Metrics {
     pub published: Number,
     /// Requests refused, by hundreds of their status (4, 5).
     pub rejected: [Number; 2],
+    pub(crate) panics: Arc<Panics>,
     publish_buckets: [Number; PUBLISH_BUCKETS_US.len()],
     publish_count: Number,
     publish_sum_us: Number,
@@ -277,6 +279,18 @@ pub static CATALOGUE: &[Metric] = &[
         labels: "",
         help: "Times a connected subscriber needed events that were trimmed or damaged.",
         write: |metrics, _, page| page.count("", total(metrics, |shard| shard.gaps.value())),
+    },
+    Metric {
+        name: "gush_panics_total",
+        kind: Kind::Counter,
+        labels: "where = shard, request, replay",
+        help: "Faults of the hub that ended one stream or request; each is in the log with its \
+               backtrace. Anything but 0 is worth a report.",
+        write: |metrics, _, page| {
+            for (place, caught) in metrics.panics.caught() {
+                page.count(&format!("{{where=\"{place}\"}}"), caught);
+            }
+        },
     },
     Metric {
         name: "gush_log_first_offset",

@@ -7,9 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gush_log::{Log, Offset, ReadError};
+use gush_log::{Log, Offset};
+use gush_middleware::PanicGuard;
 
+use crate::close::CloseReason;
 use crate::frame::Framing;
+use crate::panics::Panics;
 use crate::selection::Selection;
 use crate::shard::{AbortOnPanic, Command, Inbox, SubscriberKey};
 use reader::Reader;
@@ -111,9 +114,28 @@ pub struct Chunk {
 /// What a helper read.
 #[derive(Debug)]
 pub(crate) struct Read {
-    pub(crate) outcome: Result<Arc<Stretch>, ReadError>,
+    pub(crate) outcome: Result<Arc<Stretch>, Failure>,
     /// The events before the stretch that are gone, if any are.
     pub(crate) gap: Option<Gap>,
+}
+
+/// Why there is nothing to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The log could not be read.
+    Log,
+    /// The reading itself panicked.
+    Panicked,
+}
+
+impl Failure {
+    /// Why a subscriber that waited for it is closed.
+    pub(crate) const fn reason(self) -> CloseReason {
+        match self {
+            Self::Log => CloseReason::InternalError,
+            Self::Panicked => CloseReason::Panic,
+        }
+    }
 }
 
 /// The helper threads and their requests: at most one per subscriber, and one per stretch that is
@@ -147,7 +169,7 @@ struct State {
 
 impl Replayer {
     /// Starts the helper threads.
-    pub(crate) fn start(log: &Arc<dyn Log>) -> std::io::Result<Self> {
+    pub(crate) fn start(log: &Arc<dyn Log>, panics: &Arc<Panics>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let damage = Arc::new(Damage::default());
         let recent = Arc::new(Mutex::new(Recent::new(RECENT_MAX, RECENT_BYTES_MAX)));
@@ -156,6 +178,7 @@ impl Replayer {
         let mut threads = Vec::new();
         for number in 0..THREADS {
             let shared = Arc::clone(&shared);
+            let panics = Arc::clone(panics);
             let reader = Reader {
                 log: Arc::clone(log),
                 damage: Arc::clone(&damage),
@@ -166,9 +189,10 @@ impl Replayer {
             let thread = std::thread::Builder::new()
                 .name(format!("replay-{number}"))
                 .spawn(move || {
-                    // What a helper left under way would be waited for without end.
+                    // Outside a read nothing is expected to panic: what a helper left under way
+                    // would be waited for without end.
                     let guard = AbortOnPanic;
-                    serve(&reader, &shared);
+                    serve(&reader, &shared, &panics.replay);
                     std::mem::forget(guard);
                 })?;
             threads.push(thread);
@@ -222,11 +246,16 @@ impl Replayer {
     }
 }
 
-fn serve(reader: &Reader, shared: &Shared) {
+fn serve(reader: &Reader, shared: &Shared, guard: &PanicGuard) {
     // A kernel that refuses still serves.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     while let Some(request) = shared.next(reader) {
-        let read = reader.read(&request);
+        // Whoever waits for the same asks again, so each ends with its own read.
+        let read = guard.run("a read of the log", || reader.read(&request));
+        let read = read.unwrap_or(Read {
+            outcome: Err(Failure::Panicked),
+            gap: None,
+        });
         // Before the answer: who asks on will not wait for what is there.
         shared.done(&request.place, request.following(&read));
         if let Some(asker) = request.asker {

@@ -167,17 +167,18 @@ impl Running {
             inboxes,
         ));
         log.set_tail(Arc::clone(&window) as Arc<dyn gush_log::Tail>);
-        let replayer = Replayer::start(&log)
+        let metrics = Metrics::new(plan.shards);
+        let replayer = Replayer::start(&log, &metrics.panics)
             .map_err(|error| ServeError::new(format!("the log's readers: {error}")))?;
         let replayer = Arc::new(replayer);
         let policy = Arc::new(PolicyCell::new(policy));
         let presence = Arc::new(Presence::new(Arc::clone(&log)));
-        let metrics = Metrics::new(plan.shards);
         let shared = Arc::new(Shared {
             window: Arc::clone(&window),
             replayer: Arc::clone(&replayer),
             policy: Arc::clone(&policy),
             clock: clock.clone(),
+            panics: Arc::clone(&metrics.panics),
         });
         let started = seats.into_iter().zip(&metrics.shards);
         let shards = started

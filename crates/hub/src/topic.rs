@@ -143,6 +143,8 @@ impl Matcher {
     /// Whether this is a template and the topic fits it: a topic that is but its own text does
     /// not. Templates with the same [`Self::program`] agree on it.
     pub(crate) fn is_expansion(&self, topic: &str) -> bool {
+        #[cfg(test)]
+        assert!(*self.text != *FAULTY_MATCHER, "on purpose, in a matcher");
         self.template
             .as_ref()
             .is_some_and(|template| template.matches(&self.text, topic))
@@ -201,6 +203,10 @@ impl Matcher {
             .flat_map(|template| template.program(&self.text))
     }
 }
+
+/// A template that panics when a topic is held against it.
+#[cfg(test)]
+pub(crate) const FAULTY_MATCHER: &str = "/faulty/{matcher}";
 
 impl fmt::Debug for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -94,7 +94,7 @@ pub use breaker::{Attempt, Breaker, BreakerSettings, BreakerState};
 pub use gate::{Gate, KeyedGate, KeyedPermit, Permit};
 pub use keyed::{Keyed, key_of};
 pub use pacer::{Pacer, PacerSettings};
-pub use panic_guard::{PanicGuard, Panicked};
+pub use panic_guard::{PanicGuard, Panicked, Watched};
 pub use peer::{AddressKey, Network, TrustedProxies};
 pub use proxy_protocol::{BadProxyHeader, ProxyPrefix};
 pub use refusal::{Refusal, Wait};

@@ -4,8 +4,12 @@ use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Once;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 /// A panic that was caught. It is in the log already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,46 @@ impl PanicGuard {
             Panicked
         })
     }
+
+    /// The same for a future: each of its polls is run so. One that has panicked is dropped.
+    pub fn watch<F: Future>(self: &Arc<Self>, what: &'static str, future: F) -> Watched<F> {
+        Watched {
+            future: Some(future),
+            guard: Arc::clone(self),
+            what,
+        }
+    }
+}
+
+pin_project! {
+    /// A future whose panic is an error: [`PanicGuard::watch`].
+    pub struct Watched<F> {
+        // `None`: it has panicked.
+        #[pin]
+        future: Option<F>,
+        guard: Arc<PanicGuard>,
+        what: &'static str,
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let outcome = match this.future.as_mut().as_pin_mut() {
+            Some(future) => this.guard.run(this.what, || future.poll(context)),
+            None => Err(Panicked),
+        };
+        match outcome {
+            Ok(polled) => polled.map(Ok),
+            Err(panicked) => {
+                // What it held is given back now, not when whoever waits for it lets go of it.
+                let _ = this.guard.run(this.what, || this.future.set(None));
+                Poll::Ready(Err(panicked))
+            }
+        }
+    }
 }
 
 fn report(what: &'static str, payload: &(dyn Any + Send)) {
@@ -118,6 +162,26 @@ mod tests {
         );
         assert_eq!(guard.run("a sum", || 2 + 2), Ok(4));
         assert_eq!(guard.caught(), 1);
+    }
+
+    #[test]
+    fn a_watched_future_that_panics_is_an_error_and_gives_back_what_it_held() {
+        let guard = Arc::new(PanicGuard::new());
+        let held = Arc::new(());
+        let theirs = Arc::clone(&held);
+        let watched = guard.watch("a test", async move {
+            let _theirs = theirs;
+            std::future::ready(()).await;
+            panic!("on purpose");
+        });
+        let mut watched = std::pin::pin!(watched);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let polled: Poll<Result<(), Panicked>> = watched.as_mut().poll(&mut context);
+        assert_eq!(polled, Poll::Ready(Err(Panicked)));
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(guard.caught(), 1);
+        let fine = std::pin::pin!(guard.watch("a sum", async { 1 + 1 }));
+        assert_eq!(fine.poll(&mut context), Poll::Ready(Ok(2)));
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn hub() -> Arc<Hub> {
         metrics: Metrics::new(0),
         presence: Arc::new(Presence::new(Arc::clone(&log))),
         clock: Clock::manual(),
-        replayer: Arc::new(Replayer::start(&log).expect("threads")),
+        replayer: Arc::new(Replayer::start(&log, &Arc::default()).expect("threads")),
         plan: Plan::new(&Settings::default(), 1, 1000),
         log,
     }))

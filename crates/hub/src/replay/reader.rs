@@ -9,7 +9,7 @@ use super::damage::{Damage, Gap};
 use super::ids::Ids;
 use super::pool::Pool;
 use super::stretch::{Gauge, Mark, Recent, Stretch};
-use super::{Place, Read, Request};
+use super::{Failure, Place, Read, Request};
 use crate::frame::{Framing, push_chunk_head};
 use crate::selection::Selection;
 
@@ -67,7 +67,7 @@ impl Reader {
             Err(error) => {
                 tracing::error!(%error, "replay failed; the subscriber is closed and can resume");
                 return Read {
-                    outcome: Err(error),
+                    outcome: Err(Failure::Log),
                     gap: None,
                 };
             }

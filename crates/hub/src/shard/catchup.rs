@@ -111,6 +111,7 @@ impl Shard {
         let Some(subscriber) = subscriber.filter(|found| found.phase == Phase::Ready) else {
             return false;
         };
+        self.visit.subject = key.index;
         let is_owed = subscriber.owed > 0;
         if is_owed && !self.pay_owed(key.index) {
             return true;
@@ -281,6 +282,7 @@ impl Shard {
                 self.behind.pop_waiting();
                 continue;
             };
+            self.visit.subject = key.index;
             let replayer = &self.shared.replayer;
             let framing = subscriber.sink.framing();
             let recent = replayer.recent(subscriber.cursor, &subscriber.selection, framing);
@@ -302,10 +304,14 @@ impl Shard {
         if self.subscribers.of_key(key).is_none() || !self.behind.end_read(key.index) {
             return;
         }
+        self.visit.subject = key.index;
         let gap = chunk.read.gap;
-        let Ok(stretch) = chunk.read.outcome else {
-            self.close(key.index, CloseReason::InternalError);
-            return;
+        let stretch = match chunk.read.outcome {
+            Ok(stretch) => stretch,
+            Err(failure) => {
+                self.close(key.index, failure.reason());
+                return;
+            }
         };
         if let Some(gap) = gap
             && !self.tell_gap(key, gap)

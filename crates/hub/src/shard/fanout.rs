@@ -6,6 +6,7 @@ use gush_log::Offset;
 
 use super::subscriber::{NEVER, Phase};
 use super::{JOBS_BYTES_MAX, JOBS_MAX, Job, SLICE_BYTES_MAX, SLICE_VISITS, Shard, Stage, Sweep};
+use crate::matcher_table::MatcherId;
 use crate::window::Entry;
 
 /// Events taken from the window under one lock, and how often in one turn. Ours: together what the
@@ -36,10 +37,14 @@ impl Shard {
                 self.fall_back();
             }
             let count = entries.len();
+            self.visit.is_matching = true;
             for entry in entries.drain(..) {
-                self.head = entry.offset().plus(1);
+                let next = entry.offset().plus(1);
                 self.add_job(entry);
+                // Only now: an event in whose matching something panics is matched again.
+                self.head = next;
             }
+            self.visit.is_matching = false;
             self.entries = entries;
             if count == 0 {
                 break;
@@ -57,6 +62,11 @@ impl Shard {
     fn add_job(&mut self, entry: Arc<Entry>) {
         let mut matched = self.spare_matched.pop().unwrap_or_default();
         self.matchers.matching(entry.topics(), &mut matched);
+        self.push_job(entry, matched);
+    }
+
+    /// An event with the matchers that it satisfies comes to be swept, if there are any.
+    pub(super) fn push_job(&mut self, entry: Arc<Entry>, matched: Vec<MatcherId>) {
         if matched.is_empty() {
             self.spare_matched.push(matched);
         } else {
@@ -97,7 +107,8 @@ impl Shard {
             let Some(index) = self.next_to_visit() else {
                 return;
             };
-            self.visit(index);
+            self.visit.subject = index;
+            self.send_swept(index);
             // What timers and a drain have sent since the last slice counts as well.
             if self.tally.bytes >= SLICE_BYTES_MAX {
                 return;
@@ -159,7 +170,7 @@ impl Shard {
     }
 
     /// Sends one subscriber the job that is swept, with all that waits for it.
-    fn visit(&mut self, index: u32) {
+    fn send_swept(&mut self, index: u32) {
         if let Some(job) = self.jobs.get(self.sweep.job) {
             self.send_up_to(index, job.entry.offset());
         }

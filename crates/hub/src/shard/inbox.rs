@@ -1,5 +1,6 @@
 //! What reaches a shard from other threads.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -184,9 +185,9 @@ impl Inbox {
     }
 
     /// Moves the waiting commands to `into`.
-    pub(super) fn drain(&self, into: &mut Vec<Command>) {
+    pub(super) fn drain(&self, into: &mut VecDeque<Command>) {
         if let Some(commands) = &mut *self.lock() {
-            into.append(commands);
+            into.extend(commands.drain(..));
         }
     }
 

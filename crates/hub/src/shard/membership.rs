@@ -81,32 +81,27 @@ impl Memberships {
 impl Shard {
     /// Gives a new subscriber its place. It starts behind, at its cursor, and catches up from
     /// there: nothing can fall between its admission and now.
+    ///
+    /// It has its place before its socket and its matchers are looked at, so that whatever goes
+    /// wrong there ends it as it would any other.
     pub(super) fn take_in(&mut self, new: NewSubscriber) {
         let now = self.now;
-        let mut sink = match self.arrive(new.sink) {
+        let sink = match self.arrive(new.sink) {
             Ok(sink) => sink,
             Err(error) => {
                 tracing::error!(%error, "a subscriber's socket did not arrive");
                 return;
             }
         };
-        let key = self.subscribers.next_key();
-        let token = Token(key.index as usize);
-        self.metrics.opened(sink.kind());
-        if let Err(error) = sink.register(self.poll.registry(), token) {
-            tracing::error!(%error, "a subscriber's socket could not be watched");
-            self.metrics.closed(sink.kind(), CloseReason::InternalError);
-            sink.close(CloseReason::InternalError, None, false);
-            return;
-        }
-        introduce(&sink, &self.inbox, key);
-        new.place.settle();
         let selection = self.selections.intern(new.selection);
         let policy = self.shared.policy.load();
-        let subscriber = Subscriber {
+        self.metrics.opened(sink.kind());
+        self.metrics.behind.add(1);
+        new.place.settle();
+        let key = self.subscribers.insert(Subscriber {
             sink,
-            memberships: self.join_lists(&selection, key.index),
-            selection,
+            memberships: Memberships::default(),
+            selection: Arc::clone(&selection),
             cursor: new.start,
             partial: 0,
             owed: 0,
@@ -129,12 +124,33 @@ impl Shard {
             bytes: 0,
             present: new.present,
             _held: new.held,
-        };
-        let inserted = self.subscribers.insert(subscriber);
-        debug_assert_eq!(inserted, key);
-        self.metrics.behind.add(1);
+        });
+        self.visit.subject = key.index;
+        if !self.watch_sink(key) {
+            return;
+        }
+        let memberships = self.join_lists(&selection, key.index);
+        if let Some(subscriber) = self.subscribers.of_key(key) {
+            subscriber.memberships = memberships;
+        }
         self.set_timer(key.index, now);
         self.ready.push_back(key);
+    }
+
+    /// Has the poll look at a new subscriber's sink; `false` when it could not, and the stream is
+    /// over.
+    fn watch_sink(&mut self, key: SubscriberKey) -> bool {
+        let Some(subscriber) = self.subscribers.of_key(key) else {
+            return false;
+        };
+        let token = Token(key.index as usize);
+        if let Err(error) = subscriber.sink.register(self.poll.registry(), token) {
+            tracing::error!(%error, "a subscriber's socket could not be watched");
+            self.close(key.index, CloseReason::InternalError);
+            return false;
+        }
+        introduce(&subscriber.sink, &self.inbox, key);
+        true
     }
 
     /// A sink that this thread can use.
@@ -150,15 +166,18 @@ impl Shard {
         }
     }
 
+    /// Finds or makes the matchers first, each noted until all are there: a panic in one of them
+    /// leaves no list changed.
     fn join_lists(&mut self, selection: &Selection, index: u32) -> Memberships {
         if let [matcher] = &*selection.matchers {
             let id = self.matchers.intern(matcher);
             return Memberships::One(self.join_list(id, index));
         }
-        let matchers = selection.matchers.iter();
-        let mut ids: Vec<MatcherId> = matchers
-            .map(|matcher| self.matchers.intern(matcher))
-            .collect();
+        for matcher in &selection.matchers {
+            let id = self.matchers.intern(matcher);
+            self.visit.joining.push(id);
+        }
+        let mut ids = std::mem::take(&mut self.visit.joining);
         ids.sort_unstable();
         ids.dedup_by(|later, earlier| {
             let is_twice = later == earlier;
@@ -192,6 +211,9 @@ impl Shard {
             } else if list.is_empty() {
                 *list = Vec::new();
             }
+        }
+        // After all lists: whatever a matcher does, none of them names a stream that is gone.
+        for membership in memberships {
             self.matchers.release(membership.matcher);
         }
     }
@@ -230,12 +252,12 @@ impl Shard {
         }
         self.wheel.clear(index);
         self.behind.forget(index);
-        self.leave_lists(subscriber.memberships.as_slice());
-        self.selections.release(&subscriber.selection);
         self.metrics.closed(subscriber.sink.kind(), reason);
         if subscriber.phase != Phase::Live {
             self.metrics.behind.sub(1);
         }
+        self.selections.release(&subscriber.selection);
+        self.leave_lists(subscriber.memberships.as_slice());
         let key = SubscriberKey { index, generation };
         tracing::debug!(
             reason = reason.name(),

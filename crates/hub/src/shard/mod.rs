@@ -12,13 +12,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gush_log::Offset;
-use mio::{Events, Poll, Token, Waker};
+use mio::{Poll, Token, Waker};
 
 use crate::clock::{Clock, TICK_MS, ticks};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
 use crate::matcher_table::{MatcherId, MatcherTable};
 use crate::metrics::ShardMetrics;
+use crate::panics::Panics;
 use crate::policy::PolicyCell;
 use crate::replay::Replayer;
 use crate::socket::{Heard, Sink, reason_of, table};
@@ -38,6 +39,9 @@ mod batch;
 
 // New events to the subscribers that are up to date.
 mod fanout;
+
+// One turn after another, and what becomes of a panic in one.
+mod turn;
 
 // Subscribers that are behind, until they are up to date.
 mod catchup;
@@ -63,6 +67,7 @@ use flush::Held;
 pub use inbox::{Command, Inbox, NewSubscriber, ShardPlace, SubscriberKey};
 use membership::Selections;
 use subscriber::{Sent, Subscribers};
+use turn::{NOBODY, Visit};
 use wheel::Wheel;
 
 /// Visits between two looks at the poll: about two milliseconds of sending.
@@ -93,6 +98,7 @@ pub(crate) struct Shared {
     pub(crate) replayer: Arc<Replayer>,
     pub(crate) policy: Arc<PolicyCell>,
     pub(crate) clock: Clock,
+    pub(crate) panics: Arc<Panics>,
 }
 
 /// Whose descriptor table a shard's sockets are in.
@@ -194,7 +200,7 @@ struct Sweep {
     remaining: Option<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct DrainPlan {
     started_at: u32,
     window_ticks: u32,
@@ -231,6 +237,7 @@ pub(crate) struct Shard {
     tally: Tally,
     /// The tick of this turn.
     now: u32,
+    visit: Visit,
     /// Subscribers that are behind and may go on.
     ready: VecDeque<SubscriberKey>,
     behind: Behind,
@@ -239,7 +246,7 @@ pub(crate) struct Shard {
     heartbeat: Frame,
     /// Kept between turns for their capacity.
     entries: Vec<Arc<Entry>>,
-    commands: Vec<Command>,
+    commands: VecDeque<Command>,
     spare_matched: Vec<Vec<MatcherId>>,
 }
 
@@ -270,54 +277,19 @@ impl Shard {
             batches: std::array::from_fn(|_| Batch::default()),
             tally: Tally::default(),
             now,
+            visit: Visit::default(),
             ready: VecDeque::new(),
             behind: Behind::default(),
             wheel: Wheel::new(now),
             drain: None,
             heartbeat: Frame::of_text(gush_sse::HEARTBEAT),
             entries: Vec::new(),
-            commands: Vec::new(),
+            commands: VecDeque::new(),
             spare_matched: Vec::new(),
         };
         // The thread waits for nothing else.
         let _ = seat.start.send(state);
         seat.thread
-    }
-
-    fn run(mut self) {
-        let mut events = Events::with_capacity(1024);
-        loop {
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, timeout) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    // A hub that goes on without one of its shards would leave every n-th
-                    // subscriber hanging; what was accepted is in the log.
-                    tracing::error!(%error, "a shard's poll failed; the hub ends");
-                    std::process::abort();
-                }
-            }
-            self.now = self.shared.clock.tick();
-            for event in &events {
-                if event.token() != WAKE {
-                    self.on_readiness(event);
-                }
-            }
-            self.inbox.rearm();
-            self.skip_if_vacant();
-            self.obey_commands();
-            self.inbox.set_vacant(self.subscribers.len() == 0);
-            self.take_new_events();
-            self.fire_timers();
-            self.sweep_slice();
-            self.catch_up_slice();
-            self.tally.store(&self.metrics);
-            self.drain_slice();
-            if self.is_done() {
-                return;
-            }
-        }
     }
 
     /// Zero while there is work, else until the next timer.
@@ -367,6 +339,7 @@ impl Shard {
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return;
         };
+        self.visit.subject = index;
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             let mut discarded = subscriber.discarded;
             let heard = subscriber.sink.hear(&mut discarded);
@@ -382,6 +355,7 @@ impl Shard {
     }
 
     fn on_room(&mut self, index: u32) {
+        self.visit.subject = index;
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return;
         };
@@ -396,9 +370,9 @@ impl Shard {
     }
 
     fn obey_commands(&mut self) {
-        let mut commands = std::mem::take(&mut self.commands);
-        self.inbox.drain(&mut commands);
-        for command in commands.drain(..) {
+        self.inbox.drain(&mut self.commands);
+        // One by one: a panic in one leaves the others where they are.
+        while let Some(command) = self.commands.pop_front() {
             match command {
                 Command::Subscribe(new) => self.take_in(*new),
                 Command::Chunk(chunk) => self.on_chunk(*chunk),
@@ -414,8 +388,8 @@ impl Shard {
                 }
                 Command::Drain(window) => self.begin_drain(ticks(window)),
             }
+            self.visit.subject = NOBODY;
         }
-        self.commands = commands;
     }
 
     fn is_done(&self) -> bool {

@@ -44,6 +44,13 @@ pub(super) enum Memberships {
     Many(Box<[Membership]>),
 }
 
+/// None yet; takes no allocation either.
+impl Default for Memberships {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
 impl Memberships {
     pub(super) fn as_slice(&self) -> &[Membership] {
         match self {

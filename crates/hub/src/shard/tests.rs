@@ -3,6 +3,7 @@
 mod delivery;
 mod ends;
 mod flush;
+mod panics;
 mod rig;
 mod turns;
 mod waiting;

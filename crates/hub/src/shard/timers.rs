@@ -52,6 +52,7 @@ impl Shard {
             let Some(index) = self.wheel.pop_due(now) else {
                 return;
             };
+            self.visit.subject = index;
             self.on_timer(index, now);
         }
     }
@@ -133,7 +134,7 @@ impl Shard {
 
     /// Ends as many streams as are due by now; all that are left at the end of the window.
     pub(super) fn drain_slice(&mut self) {
-        let Some(mut plan) = self.drain.take() else {
+        let Some(mut plan) = self.drain else {
             return;
         };
         let elapsed = self.shared.clock.tick().saturating_sub(plan.started_at);
@@ -154,6 +155,9 @@ impl Shard {
             visits += 1;
             if self.subscribers.get_mut(index).is_some() {
                 plan.closed += 1;
+                // Before it is done: after a panic the drain goes on behind it.
+                self.drain = Some(plan);
+                self.visit.subject = index;
                 self.close_drained(index);
             }
         }

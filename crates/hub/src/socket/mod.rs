@@ -22,6 +22,10 @@ mod tls;
 // A body that hyper sends: HTTP/2 streams, and subscribes that reached hyper's connection.
 mod pipe;
 
+// Sinks that panic where a test wants them to.
+#[cfg(test)]
+pub(crate) mod faults;
+
 // Descriptor tables of their own for shards.
 pub(crate) mod table;
 
@@ -164,6 +168,14 @@ impl<'a> Outgoing<'a> {
 }
 
 impl Sink {
+    #[cfg(test)]
+    fn descriptor(&self) -> Option<std::os::fd::RawFd> {
+        match self {
+            Self::Tcp(sink) => Some(sink.descriptor()),
+            Self::Tls(_) | Self::Pipe(_) => None,
+        }
+    }
+
     /// How frames are wrapped for this sink.
     #[must_use]
     pub fn framing(&self) -> Framing {
@@ -192,11 +204,16 @@ impl Sink {
     ///
     /// The socket's error: the stream is over.
     pub fn write(&mut self, outgoing: &Outgoing<'_>, skip: usize) -> io::Result<usize> {
-        match self {
+        #[cfg(test)]
+        faults::strike(self.descriptor(), faults::Place::Write);
+        let taken = match self {
             Self::Tcp(sink) => sink.write(outgoing, skip),
             Self::Tls(sink) => sink.write(outgoing, skip),
             Self::Pipe(sink) => sink.write(outgoing, skip),
-        }
+        }?;
+        #[cfg(test)]
+        faults::strike(self.descriptor(), faults::Place::Wrote);
+        Ok(taken)
     }
 
     /// Starts telling the shard's poll about this sink.
@@ -205,6 +222,8 @@ impl Sink {
     ///
     /// The kernel refused the registration (out of memory).
     pub fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
+        #[cfg(test)]
+        faults::strike(self.descriptor(), faults::Place::Register);
         match self {
             Self::Tcp(sink) => sink.register(registry, token),
             Self::Tls(sink) => sink.register(registry, token),
@@ -214,6 +233,8 @@ impl Sink {
 
     /// Reads and throws away what the peer sends, and notices its end. `discarded` counts on.
     pub fn hear(&mut self, discarded: &mut u32) -> Heard {
+        #[cfg(test)]
+        faults::strike(self.descriptor(), faults::Place::Hear);
         match self {
             Self::Tcp(sink) => sink.hear(discarded),
             Self::Tls(sink) => sink.hear(discarded),
@@ -227,6 +248,8 @@ impl Sink {
     ///
     /// The socket's error: the stream is over.
     pub fn flush(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        faults::strike(self.descriptor(), faults::Place::Flush);
         match self {
             Self::Tls(sink) => sink.flush(),
             Self::Tcp(_) | Self::Pipe(_) => Ok(()),
@@ -246,6 +269,8 @@ impl Sink {
     /// Ends the stream. `last_words` (unframed text) are sent if there is room and the reason
     /// allows; `at_border` says whether the bytes so far end with a whole frame.
     pub fn close(self, reason: CloseReason, last_words: Option<&Frame>, at_border: bool) {
+        #[cfg(test)]
+        faults::strike(self.descriptor(), faults::Place::Close);
         let words = if reason.resets() || !at_border {
             None
         } else {

@@ -56,6 +56,11 @@ impl TcpSink {
         (self.stream, self.framing)
     }
 
+    #[cfg(test)]
+    pub(super) fn descriptor(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.stream)
+    }
+
     pub(super) const fn framing(&self) -> Framing {
         self.framing
     }

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,9 +94,10 @@ impl Rig {
         let window = Window::new(next, 1 << 30, sizes.window_events, vec![Arc::clone(&inbox)]);
         let window = Arc::new(window);
         log.set_tail(Arc::clone(&window) as Arc<dyn gush_log::Tail>);
-        let replayer = Arc::new(Replayer::start(&log).expect("threads"));
         let clock = Clock::manual();
         let metrics = Metrics::new(1);
+        let replayer = Replayer::start(&log, &metrics.panics).expect("threads");
+        let replayer = Arc::new(replayer);
         let shared = Shared {
             window,
             replayer: Arc::clone(&replayer),
@@ -103,6 +105,7 @@ impl Rig {
                 Policy::new(settings).expect("valid settings"),
             )),
             clock: clock.clone(),
+            panics: Arc::clone(&metrics.panics),
         };
         let counters = Arc::clone(&metrics.shards[0]);
         let thread = Shard::start(seat, Arc::new(shared), counters);
@@ -171,6 +174,7 @@ impl Rig {
         start: Offset,
         change: impl FnOnce(&mut (Selection, Option<u64>)),
     ) -> Peer {
+        let descriptor = ours.as_raw_fd();
         ours.set_nonblocking(true).expect("a socket option");
         let mut parts = (
             Selection {
@@ -193,6 +197,7 @@ impl Rig {
         assert!(sent.is_ok());
         Peer {
             socket: theirs,
+            descriptor,
             bytes: Vec::new(),
         }
     }
@@ -276,6 +281,8 @@ pub(super) fn pair() -> (TcpStream, TcpStream) {
 /// The other end of a stream.
 pub(super) struct Peer {
     pub(super) socket: TcpStream,
+    /// The hub's end.
+    pub(super) descriptor: RawFd,
     pub(super) bytes: Vec<u8>,
 }
 

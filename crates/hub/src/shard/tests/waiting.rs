@@ -1,7 +1,5 @@
 //! Subscribers that wait for the hub.
 
-use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -142,32 +140,29 @@ fn a_replay_that_waits_for_the_log_is_not_a_stall() {
     peer.expect_data((1..8).map(|_| data.clone()));
 }
 
-/// The process that is to end is this test again, with a word in its environment.
+/// A helper that panicked took the whole hub with it.
 #[test]
-fn a_helper_that_panics_ends_the_hub() {
-    const NAME: &str = "shard::tests::waiting::a_helper_that_panics_ends_the_hub";
-    const IS_TO_PANIC: &str = "GUSH_TEST_HELPER_PANICS";
-    if std::env::var_os(IS_TO_PANIC).is_some() {
-        let (log, rig) = gated();
-        let start = rig.head();
-        for _ in 0..20 {
-            rig.publish("a", "only in the log");
-        }
-        let theirs = Arc::clone(&log);
-        let thread = std::thread::spawn(move || {
-            let _gate = theirs.gate.lock();
-            panic!("for the next one that reads");
-        });
-        assert!(thread.join().is_err());
-        let mut peer = rig.subscribe_as(&["a"], start, |_| {});
-        panic!("served {:?}", peer.chunk());
+fn a_read_that_panics_ends_who_waits_for_it_and_no_live_stream() {
+    let (log, rig) = gated();
+    let start = rig.head();
+    for _ in 0..20 {
+        rig.publish("a", "only in the log");
     }
-    let ended = Command::new(std::env::current_exe().expect("a path"))
-        .args(["--exact", NAME])
-        .env(IS_TO_PANIC, "1")
-        .output()
-        .expect("it runs");
-    assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+    let mut live = rig.subscribe(&["a"]);
+    let theirs = Arc::clone(&log);
+    let thread = std::thread::spawn(move || {
+        let _gate = theirs.gate.lock();
+        panic!("for the next ones that read");
+    });
+    assert!(thread.join().is_err());
+    for _ in 0..3 {
+        let mut peer = rig.subscribe_as(&["a"], start, |_| {});
+        peer.expect_reset();
+    }
+    rig.wait_closed(CloseReason::Panic, 3);
+    rig.wait_for("gush_panics_total{where=\"replay\"} 3");
+    rig.publish("a", "live");
+    assert_eq!(live.data(), "live");
 }
 
 /// It went on for as long as somebody else had the same selection.
