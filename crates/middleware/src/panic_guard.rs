@@ -170,9 +170,8 @@ mod tests {
         let held = Arc::new(());
         let theirs = Arc::clone(&held);
         let watched = guard.watch("a test", async move {
-            let _theirs = theirs;
             std::future::ready(()).await;
-            panic!("on purpose");
+            panic!("on purpose, with {theirs:?}");
         });
         let mut watched = std::pin::pin!(watched);
         let mut context = Context::from_waker(std::task::Waker::noop());

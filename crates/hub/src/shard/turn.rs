@@ -5,7 +5,6 @@
 //! a panic the one noted is closed and the turn goes on behind it: what a turn does is kept in the
 //! shard (the sweep's place, commands, timers), not on the stack.
 
-use std::io;
 use std::sync::Arc;
 
 use gush_middleware::PanicGuard;
@@ -51,28 +50,6 @@ impl Default for Visit {
 }
 
 impl Shard {
-    pub(super) fn run(mut self) {
-        let mut events = Events::with_capacity(1024);
-        loop {
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, timeout) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    // A hub that goes on without one of its shards would leave every n-th
-                    // subscriber hanging; what was accepted is in the log.
-                    tracing::error!(%error, "a shard's poll failed; the hub ends");
-                    std::process::abort();
-                }
-            }
-            self.now = self.shared.clock.tick();
-            self.whole_turn(&events);
-            if self.is_done() {
-                return;
-            }
-        }
-    }
-
     /// Takes a turn, and goes on with it after each panic.
     pub(super) fn whole_turn(&mut self, events: &Events) {
         let panics = Arc::clone(&self.shared.panics);
