@@ -1,9 +1,9 @@
 //! A shard's turns, and what becomes of a panic in one: the stream that was being served ends, the
 //! others go on.
 //!
-//! One guard stands around a whole turn, so a visit pays for it with a note of who is visited. After
-//! a panic the one noted is closed and the turn goes on behind it: what a turn does is kept in the
-//! shard (the sweep's place, commands, timers), not on the stack.
+//! One guard stands around a whole turn, so a visit pays for it with a note of who is visited.
+//! After a panic the one noted is closed and the turn goes on behind it: what a turn does is kept
+//! in the shard (the sweep's place, commands, timers), not on the stack.
 
 use std::sync::Arc;
 
