@@ -93,7 +93,11 @@ fn refusals() -> Vec<Case> {
             let expected = [json!(null), 400.into(), 400.into(), 403.into(), json!(null)];
             same("statuses", &statuses(&answer), &expected.to_vec())?;
             let form = t.try_publish(&[("data", "no topic")])?;
-            same("text", &answer[1]["error"].as_str(), &Some(&*form.text()))?;
+            same(
+                "text",
+                &answer[1]["error"].as_str(),
+                &Some(&*form.problem()?),
+            )?;
             stream.expect_data("1")?;
             stream.expect_data("2")?;
             nothing_before(t, &mut stream, &topic)

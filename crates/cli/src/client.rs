@@ -219,13 +219,18 @@ pub(crate) fn headers(token: Option<&str>) -> Result<HeaderMap, Failure> {
     Ok(headers)
 }
 
-/// A short answer's text, printable and on one line.
+/// A short answer's text, printable and on one line; of a problem document the sentence for people.
 pub(crate) async fn text(response: Response<Incoming>) -> Result<String, String> {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_problem = kind.is_some_and(|kind| kind.as_bytes().starts_with(PROBLEM_TYPE));
     let body = Limited::new(response.into_body(), TEXT_BYTES_MAX).collect();
     match tokio::time::timeout(ANSWER_TIMEOUT, body).await {
         Ok(Ok(body)) => {
-            let text = String::from_utf8_lossy(&body.to_bytes()).trim().to_owned();
+            let body = body.to_bytes();
+            let detail = is_problem.then(|| problem_detail(&body)).flatten();
+            let text = detail.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
             Ok(text
+                .trim()
                 .chars()
                 .map(|c| if c.is_control() { ' ' } else { c })
                 .collect())
@@ -233,6 +238,15 @@ pub(crate) async fn text(response: Response<Incoming>) -> Result<String, String>
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the answer does not end".into()),
     }
+}
+
+/// The media type of RFC 9457.
+const PROBLEM_TYPE: &[u8] = b"application/problem+json";
+
+/// What went wrong, of a problem document.
+fn problem_detail(body: &[u8]) -> Option<String> {
+    let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
+    problem.get("detail")?.as_str().map(str::to_owned)
 }
 
 /// What a refusal means, with the option to change.

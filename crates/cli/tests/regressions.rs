@@ -175,7 +175,8 @@ fn health_and_metrics_answer_at_the_connection_limit() -> Outcome<()> {
         hub.subscribe(&[("topic", TOPIC)])?,
         hub.subscribe(&[("topic", TOPIC)])?,
     ];
-    hub.get("/healthz")?.expect_status(&[503])?;
+    hub.get("/other")?.expect_status(&[503])?;
+    hub.get("/healthz")?.expect_status(&[200])?;
     hub.get_admin("/healthz")?.expect_status(&[200])?;
     hub.wait_metric("gush_connections_open", |open| open >= 2)?;
     Ok(())

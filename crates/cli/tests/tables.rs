@@ -116,7 +116,7 @@ fn a_subscribe_that_finds_every_place_taken_is_refused_before_its_head() -> Outc
     let request = hub.subscribe_request(&[("topic", TOPIC)])?;
     let answer = Connection::open(hub.admin()?)?.exchange(&request)?;
     answer.expect_status(&[503])?;
-    assert_eq!(answer.text(), "the hub has no connection to spare");
+    assert_eq!(answer.problem()?, "the hub has no connection to spare");
     assert!(answer.header("Retry-After").is_some());
     // Somebody without a token learns nothing else than usual.
     let target = format!("/.well-known/mercure?topic={TOPIC}");

@@ -1,6 +1,6 @@
 // Joins the page: forms and token on one side, the stream and its list on the other.
 
-import { Stream } from './stream.js';
+import { Stream, reason } from './stream.js';
 import { EventList, clock, copy, el, shortId, span } from './list.js';
 
 const $ = (id) => document.getElementById(id);
@@ -280,7 +280,7 @@ const publish = async () => {
       body: form,
       headers: token() ? { Authorization: `Bearer ${token()}` } : {},
     });
-    const text = (await reply.text()).trim();
+    const text = await reason(reply);
     if (reply.ok) {
       remember(text, sent);
       tabs?.postMessage({ id: text, sent });

@@ -22,6 +22,17 @@ const BURST_MAX_MS = 10000;
 const isFinal = (status) => status === 204 || (status >= 400 && status < 500
   && status !== 408 && status !== 425 && status !== 429);
 
+/** What an answer says for people: a refusal is a problem document, all else is text. */
+export const reason = async (answer) => {
+  const text = (await answer.text()).trim();
+  if (!answer.headers.get('Content-Type')?.startsWith('application/problem+json')) return text;
+  try {
+    return JSON.parse(text).detail ?? text;
+  } catch {
+    return text;
+  }
+};
+
 const fullJitter = (attempt) => {
   const most = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** attempt);
   return most / 4 + Math.random() * most * 0.75;
@@ -230,7 +241,7 @@ export class Stream extends EventTarget {
       }
       const answer = await ask('GET');
       const streams = answer.headers.get('Content-Type')?.startsWith('text/event-stream');
-      const text = streams ? '' : (await answer.text()).trim().slice(0, 300);
+      const text = streams ? '' : (await reason(answer)).slice(0, 300);
       if (run === this.#run) this.#refused(answer, streams, text);
     } catch {
       if (run !== this.#run) return;

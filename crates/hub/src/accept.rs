@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use gush_middleware::PanicGuard;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -25,6 +25,7 @@ use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::publish_plain::{self, Left};
+use crate::refuse::{Asked, refused};
 use crate::request::{Door, HEADERS_MAX, PlainSubscribe, parse_subscribe};
 use crate::socket::{Arriving, SocketOptions};
 use crate::subscribe::{self, Becomes};
@@ -35,7 +36,8 @@ use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transp
 /// browsers open one per subscription, proxies some dozens.
 const H2_STREAMS_MAX: u32 = 250;
 
-/// How long a peer may take to read the few bytes of a refusal.
+/// How long a peer may take to be refused: for a head where it is over the limit, and for reading
+/// the few bytes of a refusal.
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 /// How often an HTTP/2 connection is looked at for having nothing to do.
@@ -60,7 +62,7 @@ pub(crate) struct Listener {
 impl Listener {
     fn gate(&self) -> &ConnectionGate {
         match self.door {
-            Door::Public => &self.hub.gate,
+            Door::Public | Door::Full => &self.hub.gate,
             Door::Admin => &self.hub.admin_gate,
         }
     }
@@ -78,14 +80,14 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
         match accepted {
             Ok((stream, from)) => {
                 pause = ACCEPT_PAUSE.0;
+                let peer = Peer::of(from);
                 match listener.gate().admit() {
                     Some(permit) => {
-                        let peer = Peer::of(from);
-                        let served = connection(listener.clone(), stream, peer, permit);
+                        let served = connection(listener.clone(), stream, peer, Some(permit));
                         let panics = &listener.hub.metrics.panics.request;
                         tokio::spawn(panics.watch("a connection", served));
                     }
-                    None => refuse(&listener, &stream),
+                    None => refuse(&listener, stream, peer),
                 }
             }
             Err(error) => {
@@ -97,30 +99,45 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
     }
 }
 
-/// Over the connection limit: told so at once, without a task.
-fn refuse(listener: &Listener, stream: &TcpStream) {
+/// Over the connection limit. What the peer is stands in its head: so some are read, for a short
+/// time, and refused in their own way, and probes are answered. When too many are being read the
+/// rest is told at once.
+fn refuse(listener: &Listener, stream: TcpStream, peer: Peer) {
+    let hub = &listener.hub;
+    let Ok(place) = Arc::clone(&hub.farewells).try_acquire_owned() else {
+        hub.metrics.over_limit[1].add(1);
+        return refuse_unread(listener, &stream);
+    };
+    hub.metrics.over_limit[0].add(1);
+    let served = connection(listener.clone(), stream, peer, None);
+    let panics = &hub.metrics.panics.request;
+    tokio::spawn(panics.watch("a connection over the limit", async move {
+        // Nobody is there to be told when it takes too long.
+        let _ = timeout(FAREWELL_MAX, served).await;
+        drop(place);
+    }));
+}
+
+/// Without a task, and without a look at what the peer sent: what is not read may keep the answer
+/// from it.
+fn refuse_unread(listener: &Listener, stream: &TcpStream) {
     if listener.tls.is_some() {
         // Clear text would only look like a broken handshake.
         return;
     }
-    let rejection = admit::no_connection();
-    listener.hub.metrics.rejected_with(rejection.status);
-    let answer = format!(
-        "HTTP/1.1 {}\r\nRetry-After: {}\r\nConnection: close\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{}",
-        rejection.status,
-        rejection.retry_after.unwrap_or_default().as_secs(),
-        rejection.text.len(),
-        rejection.text
-    );
-    let _ = stream.try_write(answer.as_bytes());
+    let (full, nothing) = (admit::no_connection(), HeaderMap::new());
+    let answer = refused(&listener.hub, &nothing, &full, Asked::Other);
+    let mut bytes = Vec::with_capacity(512);
+    answer::write_whole(answer, true, &mut bytes);
+    let _ = stream.try_write(&bytes);
 }
 
+/// Serves a connection; without a permit it is over the limit, and what it asks for is refused.
 async fn connection(
-    listener: Listener,
+    mut listener: Listener,
     mut stream: TcpStream,
     mut peer: Peer,
-    permit: LobbyPermit,
+    permit: Option<LobbyPermit>,
 ) {
     let policy = listener.hub.policy.load_full();
     let settings = &policy.settings;
@@ -138,6 +155,9 @@ async fn connection(
                 return;
             }
         };
+    }
+    if permit.is_none() {
+        listener.door = Door::Full;
     }
     let mut is_h2 = false;
     let transport = match &listener.tls {
@@ -173,7 +193,7 @@ async fn http1(
     listener: &Listener,
     mut transport: Transport,
     peer: Peer,
-    permit: LobbyPermit,
+    mut permit: Option<LobbyPermit>,
     head_timeout: Duration,
 ) -> Ended {
     let mut bytes = BytesMut::new();
@@ -193,9 +213,15 @@ async fn http1(
                 First::Subscribe => {
                     // Else it is not as plain as it looked; hyper judges it.
                     if let Some(request) = parse_subscribe(&bytes) {
+                        let Some(permit) = permit.take() else {
+                            let full = admit::no_connection();
+                            return reject(&listener.hub, transport, &request.headers, &full).await;
+                        };
                         return subscribe_fast(listener, transport, peer, request, permit).await;
                     }
                 }
+                // hyper refuses it as it refuses anything else.
+                First::Publish if permit.is_none() => {}
                 First::Publish => {
                     let hub = &listener.hub;
                     match publish_plain::serve(hub, &mut transport, &mut bytes, &mut stop).await? {
@@ -287,7 +313,11 @@ async fn reject(
     rejection: &Rejection,
 ) -> Ended {
     let mut bytes = Vec::with_capacity(512);
-    answer::write_whole(answer::rejected(hub, headers, rejection), true, &mut bytes);
+    answer::write_whole(
+        refused(hub, headers, rejection, Asked::Stream),
+        true,
+        &mut bytes,
+    );
     close_with(transport, &bytes).await
 }
 
@@ -321,7 +351,12 @@ async fn serve_other(
         // Boxed, because taking the transport back needs a future that can be moved.
         Box::pin(async move {
             let answer = answer::guarded(&hub, door, request).await;
-            Ok::<_, std::convert::Infallible>(answer.map(|body| body.holding(busy)))
+            let mut answer = answer.map(|body| body.holding(busy));
+            if door == Door::Full {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(http::header::CONNECTION, close);
+            }
+            Ok::<_, std::convert::Infallible>(answer)
         })
     });
     let mut connection = http1::Builder::new()
@@ -407,6 +442,10 @@ async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: Byt
     let mut look = tokio::time::interval(H2_LOOK);
     // The first request has as long as a head has elsewhere.
     let mut idle_until = Instant::now() + head_timeout;
+    let idle_max = match listener.door {
+        Door::Full => Duration::ZERO,
+        Door::Public | Door::Admin => IDLE_MAX,
+    };
     loop {
         tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
@@ -416,7 +455,7 @@ async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: Byt
             }
             now = look.tick() => {
                 if active.load(Ordering::Relaxed) > 0 {
-                    idle_until = now + IDLE_MAX;
+                    idle_until = now + idle_max;
                 } else if now >= idle_until + FAREWELL_MAX {
                     return Ok(());
                 } else if now >= idle_until && !stopping {

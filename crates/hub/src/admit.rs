@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::header::ACCEPT;
 use http::{HeaderMap, StatusCode};
 
 use crate::credentials::{self, Place};
@@ -21,115 +20,33 @@ mod held;
 
 pub use held::Held;
 
-/// A request that is not served, and what the peer may read about it.
-#[derive(Debug)]
-pub struct Rejection {
-    /// The status of the answer.
-    pub status: StatusCode,
-    /// One sentence for the peer: why, and what would help. Never a key or a token.
-    pub text: String,
-    /// When a retry helps.
-    pub retry_after: Option<Duration>,
-    /// The peer is an event source, which gives up for ever on an error status: it gets an empty
-    /// stream with this delay instead.
-    pub soft_retry: Option<Duration>,
+/// A request that is not served, and what the peer may read about it: a sentence that says why and
+/// what would help, never a key or a token. [`crate::refuse`] makes the answer of it.
+pub type Rejection = gush_middleware::Refusal;
+
+/// What the hub failed at is in its log.
+#[must_use]
+pub fn failed() -> Rejection {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Rejection::final_with(status, "the hub failed; its log says more")
 }
 
-impl Rejection {
-    /// The request itself is wrong; a retry does not help.
-    pub fn bad_request(text: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            text: text.into(),
-            retry_after: None,
-            soft_retry: None,
-        }
-    }
-
-    /// No usable token.
-    pub fn unauthorized(text: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::UNAUTHORIZED,
-            text: text.into(),
-            retry_after: None,
-            soft_retry: None,
-        }
-    }
-
-    /// A good token that does not open this.
-    pub fn forbidden(text: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::FORBIDDEN,
-            text: text.into(),
-            retry_after: None,
-            soft_retry: None,
-        }
-    }
-
-    /// A body in a form the hub does not read; another form works.
-    pub fn unsupported(text: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            text: text.into(),
-            retry_after: None,
-            soft_retry: None,
-        }
-    }
-
-    /// Nothing of that name.
-    pub fn not_found(text: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            text: text.into(),
-            retry_after: None,
-            soft_retry: None,
-        }
-    }
-
-    /// The hub failed at it, which is in its log.
-    pub fn failed() -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            ..Self::bad_request("the hub failed; its log says more")
-        }
-    }
-
-    /// Not now; later it works.
-    pub fn unavailable(text: impl Into<String>, retry_after: Duration) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            text: text.into(),
-            retry_after: Some(retry_after),
-            soft_retry: None,
-        }
-    }
-}
-
-/// The delay told while draining when no other is configured: a client must not come back at once,
-/// and again.
-const DRAINING_RETRY: Duration = Duration::from_secs(2);
-
-/// The refusal of a subscribe while the hub drains: soft for an event source, with a status for
-/// every other client.
-pub fn while_draining(policy: &Policy, headers: &HeaderMap) -> Rejection {
-    let retry = Some(policy.settings.retry)
-        .filter(|retry| !retry.is_zero())
-        .unwrap_or(DRAINING_RETRY);
-    let wants_stream = headers
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/event-stream"));
-    let jittered = Duration::from_secs(1 + fastrand::u64(0..=retry.as_secs().max(1) * 2));
-    Rejection {
-        soft_retry: wants_stream.then_some(retry),
-        ..Rejection::unavailable("the hub is shutting down", jittered)
-    }
+/// The refusal of a subscribe while the hub drains.
+#[must_use]
+pub fn while_draining() -> Rejection {
+    Rejection::unavailable("the hub is shutting down", Duration::ZERO)
 }
 
 /// The refusal of a connection over the limit.
+#[must_use]
 pub fn no_connection() -> Rejection {
-    let wait = Duration::from_secs(fastrand::u64(1..=10));
-    Rejection::unavailable("the hub has no connection to spare", wait)
+    Rejection::unavailable("the hub has no connection to spare", Duration::ZERO)
+}
+
+/// The end of a subscribe to nothing but topics that have ended.
+#[must_use]
+pub fn ended() -> Rejection {
+    Rejection::stop("these topics have ended")
 }
 
 /// The place of a subscriber whose connection was admitted. There may be none: connections of the
@@ -142,10 +59,12 @@ pub fn place(found: Option<ShardPlace>) -> Result<ShardPlace, Rejection> {
     found.ok_or_else(no_connection)
 }
 
+/// Nobody leaves sooner for the sake of one who asks again.
+const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(10);
+
 /// The refusal of templates that are too many alike. Others leave, so later there may be room.
 pub fn crowded(refused: Crowded) -> Rejection {
-    let wait = Duration::from_secs(fastrand::u64(10..=60));
-    Rejection::unavailable(refused.to_string(), wait)
+    Rejection::unavailable(refused.to_string(), CROWDED_RETRY_AFTER)
 }
 
 /// Counts open connections against their limits.

@@ -5,25 +5,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use gush_log::Appended;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::{Body, Frame as BodyFrame, Incoming, SizeHint};
 
-use crate::admit::Rejection;
+use crate::admit::{self, Rejection};
 use crate::console;
-use crate::dialect;
 use crate::hub::Hub;
 use crate::origin;
 use crate::peer::Peer;
 use crate::publish;
 use crate::publish_batch::{self, BatchBody};
+use crate::refuse::{Asked, problem, refused};
 use crate::request::{BATCH_TYPE, Door, Route, is_batch, route};
 use crate::socket::{Arriving, PipeBody, Sink, pipe};
 use crate::subscribe::{self, Admission, Becomes, STREAM_HEADERS};
@@ -84,7 +80,7 @@ impl Drop for Busy {
 }
 
 impl AnswerBody {
-    fn whole(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self {
             kind: BodyKind::Whole(Some(bytes.into()).filter(|bytes| !bytes.is_empty())),
             busy: None,
@@ -143,7 +139,7 @@ impl Body for AnswerBody {
 pub(crate) async fn guarded(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> Answer {
     let guard = &hub.metrics.panics.request;
     let answered = guard.watch("a request", answer(hub, door, request)).await;
-    answered.unwrap_or_else(|_| rejected(hub, &HeaderMap::new(), &Rejection::failed()))
+    answered.unwrap_or_else(|_| refused(hub, &HeaderMap::new(), &admit::failed(), Asked::Other))
 }
 
 /// Answers one request.
@@ -154,13 +150,18 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
     // hyper takes a request without Host; HTTP/1.1 does not (RFC 9112, 3.2).
     if parts.version == Version::HTTP_11 && headers.get_all(http::header::HOST).iter().count() != 1
     {
-        return rejected(
-            hub,
-            headers,
-            &Rejection::bad_request("exactly one Host header is needed"),
-        );
+        let rejection = Rejection::bad_request("exactly one Host header is needed");
+        return refused(hub, headers, &rejection, Asked::Other);
     }
-    let outcome = match route(&parts.method, path, door) {
+    let route = route(&parts.method, path, door);
+    let asked = match route {
+        Route::Subscribe { .. } => Asked::Stream,
+        _ => Asked::Other,
+    };
+    let outcome = match route {
+        Route::Health => Ok(health(hub, door)),
+        Route::Ready => Ok(ready(hub)),
+        _ if door == Door::Full => Err(admit::no_connection()),
         Route::Subscribe { is_head } => {
             subscribe_in_hyper(hub, &parts, query.unwrap_or(""), is_head).await
         }
@@ -174,62 +175,32 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
             .await
             .map(document),
         Route::Options { allow } => Ok(options(hub, headers, allow)),
-        Route::Health => Ok(health(hub, door)),
-        Route::Ready => Ok(ready(hub)),
         Route::Metrics => Ok(typed(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
             hub.metrics_page(),
         )),
         Route::Console { path } => Ok(console::file(path).map_or_else(
-            || text(StatusCode::NOT_FOUND, "not found"),
+            || problem(StatusCode::NOT_FOUND, "not found"),
             |file| typed(StatusCode::OK, file.kind, file.bytes),
         )),
         Route::MethodNotAllowed { allow } => {
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
             answer
                 .headers_mut()
                 .insert(ALLOW, HeaderValue::from_static(allow));
             Ok(answer)
         }
-        Route::NotFound => Ok(text(StatusCode::NOT_FOUND, "not found")),
+        Route::NotFound => Ok(problem(StatusCode::NOT_FOUND, "not found")),
     };
     match outcome {
         Ok(answer) => finished(hub, headers, answer),
-        Err(rejection) => rejected(hub, headers, &rejection),
+        Err(rejection) => refused(hub, headers, &rejection, asked),
     }
-}
-
-/// The answer to a refused request.
-pub fn rejected(hub: &Hub, headers: &HeaderMap, rejection: &Rejection) -> Answer {
-    hub.metrics.rejected_with(rejection.status);
-    if let Some(retry) = rejection.soft_retry {
-        return finished(hub, headers, soft_refusal(retry));
-    }
-    let mut answer = text(rejection.status, rejection.text.clone());
-    let out = answer.headers_mut();
-    if rejection.status == StatusCode::UNAUTHORIZED {
-        out.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if let Some(wait) = rejection.retry_after {
-        out.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
-    }
-    finished(hub, headers, answer)
-}
-
-/// An empty stream that only says when to come back.
-fn soft_refusal(retry: Duration) -> Answer {
-    let line = dialect::retry_line(retry).unwrap_or_default();
-    let mut answer = typed(StatusCode::OK, "text/event-stream", line);
-    answer.headers_mut().insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static("no-store, no-transform"),
-    );
-    answer
 }
 
 /// Adds what every answer carries: CORS, and the headers that keep browsers strict.
-fn finished(hub: &Hub, request_headers: &HeaderMap, mut answer: Answer) -> Answer {
+pub(crate) fn finished(hub: &Hub, request_headers: &HeaderMap, mut answer: Answer) -> Answer {
     let policy = hub.policy.load();
     let is_preflight = false;
     for (name, value) in origin::cors_headers(&policy.cors, request_headers, is_preflight) {

@@ -9,6 +9,7 @@ mod check;
 mod error;
 mod file;
 mod load;
+mod overload;
 mod units;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::secret::Secret;
 
 pub use error::{ConfigError, Origin, Problem};
 pub use load::{EffectiveOption, Environment, Loaded, Sources, reload_changes};
+pub use overload::{OverloadSettings, Refusals};
 pub use units::{parse_bytes, parse_duration, show_bytes, show_duration};
 
 /// Where events are kept.
@@ -168,6 +170,9 @@ pub struct Settings {
     pub shards: usize,
     /// Whether shards have descriptor tables of their own.
     pub descriptor_tables: DescriptorTables,
+
+    /// What happens at the limits.
+    pub overload: OverloadSettings,
 
     /// Time over which streams are closed after SIGTERM; zero = at once.
     pub drain_window: Duration,

@@ -17,6 +17,7 @@ use crate::matcher_table::crowds::Crowds;
 use crate::metrics::{Metrics, Readings};
 use crate::policy::PolicyCell;
 use crate::presence::Presence;
+use crate::refuse::Refuser;
 use crate::replay::Replayer;
 use crate::shard::{Command, Inbox, NewSubscriber, Seat, ShardPlace};
 use crate::socket::{Arriving, table};
@@ -52,6 +53,10 @@ pub struct Hub {
     pub gate: ConnectionGate,
     /// Open connections of the admin listener: health and metrics answer also at the limit.
     pub admin_gate: ConnectionGate,
+    /// How refusals are told.
+    pub(crate) refuser: Refuser,
+    /// Connections over the limit that are read, so that they are refused in their own way.
+    pub(crate) farewells: Arc<Semaphore>,
     pub(crate) replayer: Arc<Replayer>,
     /// Searches of the log for cursors that may run at a time.
     pub(crate) lookups: Semaphore,
@@ -109,6 +114,8 @@ impl Hub {
             log: parts.log,
             window: parts.window,
             shards: parts.shards,
+            refuser: Refuser::new(&parts.policy.load().settings),
+            farewells: Arc::new(Semaphore::new(parts.plan.farewells_max)),
             policy: parts.policy,
             metrics: parts.metrics,
             presence: parts.presence,

@@ -72,6 +72,9 @@ pub mod origin;
 // The only place that refuses.
 pub mod admit;
 
+// How a refusal is told, the same at every door.
+pub mod refuse;
+
 // A routed request's answer.
 pub mod answer;
 

@@ -13,6 +13,11 @@ use crate::hub::ADMIN_CONNECTIONS_MAX;
 /// indexes, the admin's connections, listeners, polls, key sets.
 const DESCRIPTORS_RESERVED: usize = 192 + ADMIN_CONNECTIONS_MAX;
 
+/// Of this many descriptors one is kept for a connection over the limit whose head is read, so that
+/// a browser is refused as a browser; and how many there are at most.
+const FAREWELLS_SHARE: usize = 32;
+const FAREWELLS_MAX: usize = 512;
+
 /// Cores this process may use, at least one.
 #[must_use]
 pub fn cores() -> usize {
@@ -63,7 +68,8 @@ pub fn widen_table(plan: &Plan, wanted: usize) {
 }
 
 fn places_at_start(plan: &Plan, wanted: usize) -> usize {
-    let places = plan.lobby_max.saturating_add(DESCRIPTORS_RESERVED);
+    let kept = DESCRIPTORS_RESERVED + plan.farewells_max;
+    let places = plan.lobby_max.saturating_add(kept);
     places.min(TABLE_PLACES_MAX.max(wanted))
 }
 
@@ -80,6 +86,8 @@ pub struct Plan {
     pub lobby_max: usize,
     /// Most streams of one shard.
     pub shard_streams_max: usize,
+    /// Most connections over the limit that are read before they are refused.
+    pub farewells_max: usize,
 }
 
 /// Descriptors that a shard's table holds beside its streams: a poll, a wake-up and two ends of a
@@ -95,7 +103,8 @@ impl Plan {
     pub fn new(settings: &Settings, cores: usize, descriptors: usize) -> Self {
         // With few descriptors the log opens its segments anew more often; there is still a hub.
         let reserved = DESCRIPTORS_RESERVED.min(descriptors / 2);
-        let lobby_max = (descriptors - reserved).max(1);
+        let farewells_max = (descriptors / FAREWELLS_SHARE).clamp(1, FAREWELLS_MAX);
+        let lobby_max = descriptors.saturating_sub(reserved + farewells_max).max(1);
         let wanted = settings.max_connections;
         let own_tables = match settings.descriptor_tables {
             DescriptorTables::Auto => wanted > lobby_max,
@@ -114,6 +123,7 @@ impl Plan {
                 connections_max: at_most(wanted, lobby_max),
                 lobby_max,
                 shard_streams_max: usize::MAX,
+                farewells_max,
             };
         }
         let place_count = |shards| descriptors.saturating_sub(inherited(shards)).max(1);
@@ -130,6 +140,7 @@ impl Plan {
             connections_max: at_most(wanted, place_count(shards).saturating_mul(shards)),
             lobby_max,
             shard_streams_max: place_count(shards),
+            farewells_max,
         }
     }
 }
@@ -169,11 +180,14 @@ mod tests {
         let max = |wanted, descriptors| {
             plan(wanted, DescriptorTables::Shared, descriptors).connections_max
         };
-        assert_eq!(max(0, 20_000), 20_000 - DESCRIPTORS_RESERVED);
+        assert_eq!(
+            max(0, 20_000),
+            20_000 - DESCRIPTORS_RESERVED - FAREWELLS_MAX
+        );
         assert_eq!(max(100, 20_000), 100);
-        assert_eq!(max(100_000, 1024), 1024 - DESCRIPTORS_RESERVED);
-        // Half at least, however few there are.
-        assert_eq!(max(0, 256), 128);
+        assert_eq!(max(100_000, 1024), 1024 - DESCRIPTORS_RESERVED - 32);
+        // About half at least, however few there are.
+        assert_eq!(max(0, 256), 120);
         assert_eq!(max(0, 0), 1);
     }
 

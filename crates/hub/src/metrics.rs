@@ -75,8 +75,10 @@ pub struct Metrics {
     pub shards: Vec<Arc<ShardMetrics>>,
     /// Events accepted from publishers.
     pub published: Number,
-    /// Requests refused, by hundreds of their status (4, 5).
-    pub rejected: [Number; 2],
+    /// Requests refused, by how; see [`Self::refused`].
+    rejected: [Number; 4],
+    /// Connections over the limit: whose head was read, and not.
+    pub(crate) over_limit: [Number; 2],
     pub(crate) panics: Arc<Panics>,
     publish_buckets: [Number; PUBLISH_BUCKETS_US.len()],
     publish_count: Number,
@@ -225,11 +227,25 @@ pub static CATALOGUE: &[Metric] = &[
     Metric {
         name: "gush_requests_rejected_total",
         kind: Kind::Counter,
-        labels: "class = 4xx, 5xx",
-        help: "Publishes and subscribes that were refused.",
+        labels: "class = 4xx, 5xx, soft, stop",
+        help: "Requests that were refused: with a status, softly (200 and a delay, for event \
+               sources), or with a 204 that tells a client to stop.",
         write: |metrics, _, page| {
-            page.count("{class=\"4xx\"}", metrics.rejected[0].value());
-            page.count("{class=\"5xx\"}", metrics.rejected[1].value());
+            for (class, count) in ["4xx", "5xx", "soft", "stop"].iter().zip(&metrics.rejected) {
+                page.count(&format!("{{class=\"{class}\"}}"), count.value());
+            }
+        },
+    },
+    Metric {
+        name: "gush_connections_refused_total",
+        kind: Kind::Counter,
+        labels: "head = read, unread",
+        help: "Connections over the limit. Those whose head is read are refused in their own way; \
+               when too many are being read, the rest gets a plain 503, or nothing under TLS.",
+        write: |metrics, _, page| {
+            for (head, count) in ["read", "unread"].iter().zip(&metrics.over_limit) {
+                page.count(&format!("{{head=\"{head}\"}}"), count.value());
+            }
         },
     },
     Metric {
@@ -395,8 +411,13 @@ impl Metrics {
     }
 
     /// Counts a refusal.
-    pub fn rejected_with(&self, status: http::StatusCode) {
-        self.rejected[usize::from(status.is_server_error())].add(1);
+    pub fn refused(&self, status: http::StatusCode, is_soft: bool) {
+        let class = match status {
+            _ if is_soft => 2,
+            http::StatusCode::NO_CONTENT => 3,
+            status => usize::from(status.is_server_error()),
+        };
+        self.rejected[class].add(1);
     }
 
     /// The page in the Prometheus text format.

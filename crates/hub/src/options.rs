@@ -7,6 +7,7 @@ mod limits;
 mod listen;
 mod log;
 mod operation;
+mod overload;
 mod streams;
 
 use crate::config::Settings;
@@ -26,18 +27,21 @@ pub enum Group {
     Streams,
     /// What one peer may cost.
     Limits,
+    /// What happens at the limits.
+    Overload,
     /// Start, stop, log lines.
     Operation,
 }
 
 impl Group {
     /// Every group, in the order of the help.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Listen,
         Self::Log,
         Self::Access,
         Self::Streams,
         Self::Limits,
+        Self::Overload,
         Self::Operation,
     ];
 
@@ -49,6 +53,7 @@ impl Group {
             Self::Access => "Access",
             Self::Streams => "Streams",
             Self::Limits => "Limits",
+            Self::Overload => "Overload",
             Self::Operation => "Operation",
         }
     }
@@ -115,7 +120,7 @@ impl OptionSpec {
     pub fn is_repeatable(&self) -> bool {
         matches!(
             self.form,
-            Form::Addresses | Form::Networks | Form::Origins | Form::FlushTopics
+            Form::Addresses | Form::Networks | Form::Origins | Form::FlushTopics | Form::Matchers
         )
     }
 
@@ -151,12 +156,13 @@ pub const CONFIG_KEY: &str = "config";
 /// Help of [`CONFIG_KEY`].
 pub const CONFIG_HELP: &str = "Read options from this file (TOML, the keys are the option names)";
 
-const GROUPS: [&[OptionSpec]; 6] = [
+const GROUPS: [&[OptionSpec]; 7] = [
     listen::ROWS,
     log::ROWS,
     access::ROWS,
     streams::ROWS,
     limits::ROWS,
+    overload::ROWS,
     operation::ROWS,
 ];
 

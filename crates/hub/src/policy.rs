@@ -11,6 +11,7 @@ use crate::flush::FlushRules;
 use crate::keys::{KeyRing, Role};
 use crate::origin::OriginRules;
 use crate::secret::Secret;
+use crate::topic::Matcher;
 
 /// Settings and what is made from them: keys and origin rules. Immutable; a reload makes a new one.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Policy {
     pub cors: OriginRules,
     /// Origins that may publish by cookie.
     pub publish_origins: OriginRules,
+    /// Topics that have ended.
+    pub ended: Vec<Matcher>,
     /// Which events are held back, and how long.
     pub flush: FlushRules,
     /// Proxies that may say whom a request is from.
@@ -61,6 +64,7 @@ impl Policy {
             )?,
             cors: origins(&settings.cors_origins, "--cors-origin")?,
             publish_origins: origins(&settings.publish_origins, "--publish-origin")?,
+            ended: ended(&settings)?,
             flush: FlushRules::new(&settings)
                 .map_err(|error| ServeError::new(format!("--flush-topic: {error}")))?,
             trusted_proxies: TrustedProxies::new(networks(
@@ -77,6 +81,26 @@ fn networks(list: &[String], option: &str) -> Result<Vec<Network>, ServeError> {
     parsed
         .collect::<Result<_, _>>()
         .map_err(|error| ServeError::setting(option, &error))
+}
+
+fn ended(settings: &Settings) -> Result<Vec<Matcher>, ServeError> {
+    let texts = settings.overload.ended_topics.iter();
+    texts
+        .map(|text| Matcher::parse(text))
+        .collect::<Result<_, _>>()
+        .map_err(|error| ServeError::setting("--ended-topic", &error))
+}
+
+impl Policy {
+    /// Whether a subscribe asks for nothing but topics that have ended.
+    #[must_use]
+    pub fn has_ended(&self, matchers: &[Matcher]) -> bool {
+        let has_ended = |wanted: &Matcher| {
+            let mut ended = self.ended.iter();
+            ended.any(|ended| ended == wanted || ended.matches(wanted.text()))
+        };
+        !self.ended.is_empty() && matchers.iter().all(has_ended)
+    }
 }
 
 /// The current policy. Reading it costs no lock; every part of the hub reads it anew where it

@@ -197,7 +197,7 @@ impl BatchBody {
                     return Poll::Ready(None);
                 };
                 write_refusal(&rejection, number, &mut out);
-                self.hub.metrics.rejected_with(rejection.status);
+                self.hub.metrics.refused(rejection.status, false);
                 return Poll::Ready(Some(Frame::data(out.into())));
             }
             if self.stopped.as_mut().poll(context).is_ready() {
@@ -249,7 +249,7 @@ impl BatchBody {
                         None => publish::log_gone(),
                     },
                 };
-                self.hub.metrics.rejected_with(rejection.status);
+                self.hub.metrics.refused(rejection.status, false);
                 write_refusal(&rejection, number, out);
             }
             let took = append.started_at.elapsed();

@@ -23,6 +23,7 @@ use crate::answer;
 use crate::hub::Hub;
 use crate::policy::Policy;
 use crate::publish;
+use crate::refuse::{Asked, refused};
 use crate::request::{PlainPublish, parse_publish};
 use crate::transport::{Look, Transport, look};
 
@@ -188,7 +189,7 @@ impl<'h> Connection<'h> {
                     Turn::Accepted(has_origin.then(|| self.headers.clone()))
                 }
                 Err(rejection) => {
-                    Turn::Refused(answer::rejected(self.hub, &self.headers, &rejection))
+                    Turn::Refused(refused(self.hub, &self.headers, &rejection, Asked::Other))
                 }
             });
         };
@@ -228,7 +229,7 @@ impl<'h> Connection<'h> {
                 }
                 (Ok(appended), Some(headers)) => answer::published(hub, &headers, &appended),
                 (Err(rejection), headers) => {
-                    answer::rejected(hub, &headers.unwrap_or_default(), &rejection)
+                    refused(hub, &headers.unwrap_or_default(), &rejection, Asked::Other)
                 }
             };
             answer::write_whole(answer, false, out);
@@ -250,7 +251,7 @@ impl<'h> Connection<'h> {
 
     fn refuse_late_body(&mut self) {
         let rejection = publish::body_too_slow();
-        let answer = answer::rejected(self.hub, &self.headers, &rejection);
+        let answer = refused(self.hub, &self.headers, &rejection, Asked::Other);
         answer::write_whole(answer, true, &mut self.out);
     }
 

@@ -19,6 +19,8 @@ pub enum Door {
     Public,
     /// For operators; loopback by default. Serves what the public one does and more.
     Admin,
+    /// Any of them while its connections are used up: only probes are answered.
+    Full,
 }
 
 /// What a request is.

@@ -13,7 +13,9 @@ use crate::dialect::{self, Cursor, EARLIEST, PAIRS_MAX, SubscribeRequest};
 use crate::form::{Pair, parse_pairs};
 use crate::hub::Hub;
 use crate::peer::{Client, Peer};
+use crate::policy::Policy;
 use crate::presence::Attendance;
+use crate::refuse;
 use crate::selection::Selection;
 use crate::shard::{NewSubscriber, ShardPlace};
 use crate::socket::Arriving;
@@ -100,9 +102,9 @@ pub enum Becomes {
 ///
 /// # Errors
 ///
-/// 400 for a request that cannot be, 401 without a good token, 503 or its soft form while the hub
-/// drains, 503 without a place for the stream, 503 for many templates of which others have too
-/// many alike.
+/// 400 for a request that cannot be, 401 without a good token, 204 for topics that have ended, 503
+/// while the hub drains, 503 without a place for the stream, 503 for many templates of which others
+/// have too many alike.
 pub async fn admit(
     hub: &Hub,
     peer: Peer,
@@ -112,12 +114,16 @@ pub async fn admit(
 ) -> Result<Admission, Rejection> {
     let policy = hub.policy.load_full();
     if hub.is_draining() {
-        return Err(admit::while_draining(&policy, headers));
+        return Err(admit::while_draining());
     }
     let pairs: Vec<Pair<'_>> = parse_pairs(query.as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
     let claims = admit::subscriber(&policy, headers, &pairs, hub.now_unix()).await?;
     let request = dialect::subscribe_request(headers, &pairs)?;
+    if policy.has_ended(&request.matchers) {
+        refuse::hold_back(hub).await;
+        return Err(admit::ended());
+    }
     let client = peer.client(&policy, headers, claims.as_ref());
     let expires_at_ms = claims.as_ref().and_then(|claims| expiry(hub, claims));
     let (grants, payload) = match claims {
@@ -154,11 +160,7 @@ pub async fn admit(
     };
     let found = locate(hub, &mut selection, cursor).await;
     let selection = Arc::new(selection);
-    let mut first = b":\n".to_vec();
-    first.extend(dialect::retry_line(policy.settings.retry).unwrap_or_default());
-    if let Some(gap) = found.gap.filter(|_| wants_gap) {
-        first.extend_from_slice(gap.as_bytes());
-    }
+    let first = first_bytes(&policy, found.gap.filter(|_| wants_gap));
     let present = texts.map(|texts| hub.presence.enter(texts, payload));
     Ok(Admission {
         client,
@@ -170,6 +172,13 @@ pub async fn admit(
         answer_id: found.answer_id,
         first,
     })
+}
+
+fn first_bytes(policy: &Policy, gap: Option<String>) -> Vec<u8> {
+    let mut first = b":\n".to_vec();
+    first.extend(dialect::retry_line(policy.settings.retry).unwrap_or_default());
+    first.extend(gap.unwrap_or_default().into_bytes());
+    first
 }
 
 /// The token's end on the hub's own clock, rounded down: a stream never outlives its token.

@@ -97,7 +97,7 @@ pub use pacer::{Pacer, PacerSettings};
 pub use panic_guard::{PanicGuard, Panicked, Watched};
 pub use peer::{AddressKey, Network, TrustedProxies};
 pub use proxy_protocol::{BadProxyHeader, ProxyPrefix};
-pub use refusal::{Refusal, Wait};
+pub use refusal::{Refusal, Wait, accepts_event_stream};
 pub use sliding_window::{SlidingWindow, WindowLimit};
 pub use stream_log::{Closed, LogFormat, Opened, StreamLog};
 pub use token_bucket::{Rate, TokenBucket};

@@ -71,6 +71,13 @@ impl Pacer {
         least + window.mul_f64(self.random.f64())
     }
 
+    /// The delay for one whom nobody could take in before `least` is over: that, and a part drawn
+    /// from the window.
+    pub fn delay_after(&mut self, least: Duration, now: Duration) -> Duration {
+        let drawn = self.delay(now);
+        drawn.saturating_add(least.saturating_sub(self.settings.delay_min))
+    }
+
     /// How wide the window is now: at least the shortest delay, so that there is jitter at all.
     /// Twice the time that those on their way need, because what is drawn lands anywhere in it
     /// while the first come back already.

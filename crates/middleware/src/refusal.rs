@@ -48,6 +48,12 @@ impl Refusal {
         }
     }
 
+    /// The server cannot take it now; a retry before `retry` is over does not help.
+    #[must_use]
+    pub fn unavailable(text: impl Into<String>, retry: Duration) -> Self {
+        Self::overloaded(text, retry)
+    }
+
     /// The request itself is wrong; time does not heal it.
     #[must_use]
     pub fn final_with(status: StatusCode, text: impl Into<String>) -> Self {
@@ -59,21 +65,67 @@ impl Refusal {
         }
     }
 
+    /// 400: the request itself is wrong.
+    #[must_use]
+    pub fn bad_request(text: impl Into<String>) -> Self {
+        Self::final_with(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// 401: no token that can be used.
+    #[must_use]
+    pub fn unauthorized(text: impl Into<String>) -> Self {
+        Self::final_with(StatusCode::UNAUTHORIZED, text)
+    }
+
+    /// 403: a good token that does not open this.
+    #[must_use]
+    pub fn forbidden(text: impl Into<String>) -> Self {
+        Self::final_with(StatusCode::FORBIDDEN, text)
+    }
+
+    /// 404: nothing of that name.
+    #[must_use]
+    pub fn not_found(text: impl Into<String>) -> Self {
+        Self::final_with(StatusCode::NOT_FOUND, text)
+    }
+
+    /// 415: a body in a form that is not read; another form works.
+    #[must_use]
+    pub fn unsupported(text: impl Into<String>) -> Self {
+        Self::final_with(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+    }
+
+    /// 204: there will never be anything. The HTML standard has an event source stop at it, and
+    /// unlike at an error nobody is told that something is broken.
+    #[must_use]
+    pub fn stop(text: impl Into<String>) -> Self {
+        Self::final_with(StatusCode::NO_CONTENT, text)
+    }
+
+    /// Whether a request with these headers is answered softly, if `soft` is wanted at all.
+    #[must_use]
+    pub fn is_soft(&self, headers: &HeaderMap, soft: bool) -> bool {
+        soft && self.may_be_soft && self.retry.is_some() && accepts_event_stream(headers)
+    }
+
     /// The answer for a request with these headers: soft for an event source, if `soft` is wanted
     /// at all (proxies that count on status codes want it hard).
     #[must_use]
     pub fn answer(&self, headers: &HeaderMap, soft: bool) -> Response<Bytes> {
         match self.retry {
-            Some(retry) if soft && self.may_be_soft && accepts_event_stream(headers) => {
-                soft_answer(retry)
-            }
+            Some(retry) if self.is_soft(headers, soft) => soft_answer(retry),
             _ => self.hard_answer(),
         }
     }
 
-    /// Status, `Retry-After` in whole seconds rounded up, and a problem document.
+    /// Status, `Retry-After` in whole seconds rounded up, and a problem document; a 204 has none.
     #[must_use]
     pub fn hard_answer(&self) -> Response<Bytes> {
+        if self.status == StatusCode::NO_CONTENT {
+            let mut answer = Response::new(Bytes::new());
+            *answer.status_mut() = self.status;
+            return answer;
+        }
         let problem = serde_json::json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Refused"),
@@ -103,9 +155,10 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 /// 200, the delay, and the end: the event source comes back by itself.
 fn soft_answer(retry: Duration) -> Response<Bytes> {
-    // 0 would make some clients come back in a loop.
+    // 0 would make some clients come back in a loop. No blank line: it would end an event without
+    // data, which some libraries hand to the application.
     let retry_ms = retry.as_millis().clamp(1, u128::from(u32::MAX));
-    let mut answer = Response::new(Bytes::from(format!("retry: {retry_ms}\n\n")));
+    let mut answer = Response::new(Bytes::from(format!("retry: {retry_ms}\n")));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -114,7 +167,8 @@ fn soft_answer(retry: Duration) -> Response<Bytes> {
 
 /// Whether the request names the media type of event streams, as every event source does. `*/*`
 /// is not enough: that is what programs send which read statuses.
-pub(crate) fn accepts_event_stream(headers: &HeaderMap) -> bool {
+#[must_use]
+pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT).iter().any(|value| {
         value.as_bytes().split(|&byte| byte == b',').any(|range| {
             let mut parts = range.split(|&byte| byte == b';');
@@ -143,7 +197,7 @@ mod tests {
             let answer = refusal.answer(&headers(accept), true);
             assert_eq!(answer.status(), 200);
             assert_eq!(answer.headers()[CONTENT_TYPE], "text/event-stream");
-            assert_eq!(&answer.body()[..], b"retry: 2345\n\n");
+            assert_eq!(&answer.body()[..], b"retry: 2345\n");
             assert_eq!(refusal.answer(&headers(accept), false).status(), 503);
         }
     }
@@ -162,6 +216,13 @@ mod tests {
         }
         let now = Refusal::overloaded("x", Duration::ZERO).hard_answer();
         assert_eq!(now.headers()[RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn who_has_to_stop_gets_no_content() {
+        let answer = Refusal::stop("over").answer(&headers("text/event-stream"), true);
+        assert_eq!(answer.status(), 204);
+        assert!(answer.body().is_empty() && answer.headers().is_empty());
     }
 
     #[test]

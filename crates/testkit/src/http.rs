@@ -186,6 +186,20 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The sentence for people in a problem document (RFC 9457) about this answer's status; fails
+    /// unless the body is one.
+    pub fn problem(&self) -> Outcome<String> {
+        let kind = "application/problem+json";
+        self.head.expect_header("Content-Type", kind)?;
+        let problem: serde_json::Value = serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::new(format!("{error} in {:?}", self.text())))?;
+        let has_title = problem["title"].is_string() && problem["type"] == "about:blank";
+        match problem["detail"].as_str() {
+            Some(detail) if has_title && problem["status"] == self.status() => Ok(detail.into()),
+            _ => Failure::mismatch("problem", "title, status and detail", self.text()),
+        }
+    }
+
     /// Fails with head and body unless the status is one of `wanted`.
     pub fn expect_status(&self, wanted: &[u16]) -> Outcome<()> {
         if wanted.contains(&self.status()) {

@@ -290,6 +290,7 @@ fn blank() -> Settings {
         max_connections: 0,
         shards: 0,
         descriptor_tables: DescriptorTables::Auto,
+        overload: super::OverloadSettings::blank(),
         drain_window: Duration::ZERO,
         log_format: LogFormat::Text,
         log_level: LogLevel::Info,

@@ -7,6 +7,10 @@ use gush_middleware::Network;
 
 use crate::config::{parse_bytes, parse_duration, show_bytes, show_duration};
 use crate::flush::{FLUSH_TOPICS_MAX, FlushRule};
+use crate::topic::Matcher;
+
+/// Most matchers of one option: a subscribe is held against all of them.
+const MATCHERS_MAX: usize = 256;
 
 /// A value that stands for "none" and is written as a word or as `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub enum Form {
     Origins,
     /// One or more `MATCHER=INTERVAL[/BATCH]`.
     FlushTopics,
+    /// One or more matchers of topics.
+    Matchers,
 }
 
 /// A parsed value. Which variant a [`Form`] gives is fixed; a test goes through every option.
@@ -206,6 +212,7 @@ impl Form {
             Self::CookieName => "NAME",
             Self::Origins => "ORIGIN",
             Self::FlushTopics => "RULE",
+            Self::Matchers => "MATCHER",
         }
     }
 
@@ -223,7 +230,9 @@ impl Form {
             Self::Bytes { min, max, zero } => (zero, show_bytes(*min), show_bytes(*max)),
             Self::Count { min, max, zero } => (zero, min.to_string(), max.to_string()),
             Self::FlushTopics => return "MATCHER=INTERVAL or MATCHER=INTERVAL/BATCH".into(),
-            Self::Path | Self::Key | Self::CookieName | Self::Origins => return String::new(),
+            Self::Path | Self::Key | Self::CookieName | Self::Origins | Self::Matchers => {
+                return String::new();
+            }
         };
         match zero {
             Some(zero) => format!("{min} to {max}, or {} = {}", zero.word, zero.means),
@@ -277,7 +286,11 @@ impl Form {
                 Err("is empty; leave it out instead".into())
             }
             Self::Path | Self::Key => Ok(Value::Text(text.to_owned())),
-            Self::Addresses | Self::Networks | Self::Origins | Self::FlushTopics => {
+            Self::Addresses
+            | Self::Networks
+            | Self::Origins
+            | Self::FlushTopics
+            | Self::Matchers => {
                 unreachable!("returned above")
             }
         }
@@ -304,6 +317,13 @@ impl Form {
             Self::FlushTopics => {
                 let rule = |text: &str| FlushRule::parse(text).map(|_| text.to_owned());
                 at_most(FLUSH_TOPICS_MAX).and_then(|()| texts(rule))
+            }
+            Self::Matchers => {
+                let matcher = |text: &str| match Matcher::parse(text) {
+                    Ok(_) => Ok(text.to_owned()),
+                    Err(error) => Err(error.to_string()),
+                };
+                at_most(MATCHERS_MAX).and_then(|()| texts(matcher))
             }
             _ => return None,
         })

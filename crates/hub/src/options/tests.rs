@@ -25,6 +25,7 @@ fn every_option_sets_what_it_shows() {
             Form::Log => &["disk:/elsewhere"],
             Form::Algorithm => &["ES384"],
             Form::CookieName => &["biscuit"],
+            Form::Matchers => &["https://a.example/{b}", "c"],
             Form::FlushTopics => &["a/{b}=50ms/100", "c=1s"],
             Form::Networks => &["10.0.0.0/8", "2001:db8::/32"],
             Form::Origins => &["https://a.example", "https://*.b.example"],
