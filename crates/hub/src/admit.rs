@@ -18,6 +18,7 @@ use crate::token::{Claims, TokenError};
 // What is given back when a stream ends.
 mod held;
 
+pub(crate) use held::HELD_BYTES;
 pub use held::Held;
 
 /// A request that is not served, and what the peer may read about it: a sentence that says why and

@@ -64,6 +64,19 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where the records of streams go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamLogSpec {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Standard error, between the log lines.
+    Stderr,
+    /// A file that is appended to, or a pipe.
+    File(PathBuf),
+}
+
 /// The least severe log record that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
@@ -176,6 +189,10 @@ pub struct Settings {
 
     /// Time over which streams are closed after SIGTERM; zero = at once.
     pub drain_window: Duration,
+    /// Where the records of streams go.
+    pub stream_log: StreamLogSpec,
+    /// How they look.
+    pub stream_log_format: LogFormat,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Least severe log record written.

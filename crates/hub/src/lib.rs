@@ -120,6 +120,9 @@ pub(crate) mod replay;
 // What a shard writes to.
 pub mod socket;
 
+// The records of streams' begins and ends.
+pub mod stream_log;
+
 // Why a stream ended.
 pub mod close;
 

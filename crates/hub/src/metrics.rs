@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::close::CloseReason;
 use crate::panics::Panics;
 use crate::socket::SinkKind;
+use crate::stream_log::StreamRecords;
 
 /// A number that goes up, or up and down.
 #[derive(Debug, Default)]
@@ -41,12 +42,27 @@ pub struct ShardMetrics {
     pub(crate) replay_reads: Number,
     pub(crate) gaps: Number,
     pub(crate) behind: Number,
+    lag_buckets: [Number; LAG_BUCKETS.len()],
+    lag_count: Number,
+    lag_sum: Number,
     opened: Number,
     open: [Number; SinkKind::ALL.len()],
     closed: [Number; CloseReason::ALL.len()],
 }
 
+/// Upper bounds of the lag buckets, in events.
+const LAG_BUCKETS: [u64; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
+
 impl ShardMetrics {
+    /// A stream that is behind by this much gets its turn.
+    pub(crate) fn lags(&self, events: u64) {
+        self.lag_count.add(1);
+        self.lag_sum.add(events);
+        if let Some(bucket) = LAG_BUCKETS.iter().position(|bound| events <= *bound) {
+            self.lag_buckets[bucket].add(1);
+        }
+    }
+
     pub(crate) fn delivered(&self, events: u64, bytes: u64) {
         self.deliveries.add(events);
         self.delivered_bytes.add(bytes);
@@ -80,6 +96,7 @@ pub struct Metrics {
     /// Connections over the limit: whose head was read, and not.
     pub(crate) over_limit: [Number; 2],
     pub(crate) panics: Arc<Panics>,
+    pub(crate) stream_log: Arc<StreamRecords>,
     publish_buckets: [Number; PUBLISH_BUCKETS_US.len()],
     publish_count: Number,
     publish_sum_us: Number,
@@ -192,6 +209,14 @@ pub static CATALOGUE: &[Metric] = &[
         write: |metrics, _, page| page.count("", total(metrics, |shard| shard.behind.value())),
     },
     Metric {
+        name: "gush_lag_events",
+        kind: Kind::Histogram,
+        labels: "le",
+        help: "How many events of the log a stream was behind, each time that one which is behind \
+               gets its turn.",
+        write: write_lag,
+    },
+    Metric {
         name: "gush_streams_opened_total",
         kind: Kind::Counter,
         labels: "",
@@ -297,6 +322,13 @@ pub static CATALOGUE: &[Metric] = &[
         write: |metrics, _, page| page.count("", total(metrics, |shard| shard.gaps.value())),
     },
     Metric {
+        name: "gush_stream_log_dropped_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Records of the stream log that were not written: its sink is stuck or failed.",
+        write: |metrics, _, page| page.count("", metrics.stream_log.dropped()),
+    },
+    Metric {
         name: "gush_panics_total",
         kind: Kind::Counter,
         labels: "where = shard, request, replay",
@@ -381,6 +413,20 @@ fn write_publish_seconds(metrics: &Metrics, _: &Readings, page: &mut Page<'_>) {
     }
     let count = metrics.publish_count.value();
     let sum = metrics.publish_sum_us.value() as f64 / 1e6;
+    let _ = writeln!(page.out, "{name}_bucket{{le=\"+Inf\"}} {count}");
+    let _ = writeln!(page.out, "{name}_sum {sum}");
+    let _ = writeln!(page.out, "{name}_count {count}");
+}
+
+fn write_lag(metrics: &Metrics, _: &Readings, page: &mut Page<'_>) {
+    let name = page.name;
+    let mut below = 0;
+    for (number, bound) in LAG_BUCKETS.iter().enumerate() {
+        below += total(metrics, |shard| shard.lag_buckets[number].value());
+        let _ = writeln!(page.out, "{name}_bucket{{le=\"{bound}\"}} {below}");
+    }
+    let count = total(metrics, |shard| shard.lag_count.value());
+    let sum = total(metrics, |shard| shard.lag_sum.value());
     let _ = writeln!(page.out, "{name}_bucket{{le=\"+Inf\"}} {count}");
     let _ = writeln!(page.out, "{name}_sum {sum}");
     let _ = writeln!(page.out, "{name}_count {count}");

@@ -1,5 +1,7 @@
 //! What one subscriber wants and may read.
 
+use std::sync::Arc;
+
 use gush_log::Offset;
 
 use crate::matcher_table::crowds::Places;
@@ -8,8 +10,8 @@ use crate::topic::Matcher;
 /// The matchers of a subscriber and the grants of its token. Checked at admission, never changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selection {
-    /// What it asked for: at least one, in the order given.
-    pub matchers: Box<[Matcher]>,
+    /// What it asked for: at least one, in the order given. Records of the stream share it.
+    pub matchers: Arc<[Matcher]>,
     /// What its token lets it read of private events; empty: public events only.
     pub grants: Box<[Matcher]>,
     /// Whether it asked for the in-band gap event.

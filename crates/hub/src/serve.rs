@@ -28,6 +28,7 @@ use crate::replay::Replayer;
 use crate::request::Door;
 use crate::shard::{Seat, Shard, ShardThread, Shared, Table};
 use crate::store;
+use crate::stream_log::StreamRecords;
 use crate::tls::TlsCell;
 use crate::window::Window;
 
@@ -167,7 +168,8 @@ impl Running {
             inboxes,
         ));
         log.set_tail(Arc::clone(&window) as Arc<dyn gush_log::Tail>);
-        let metrics = Metrics::new(plan.shards);
+        let mut metrics = Metrics::new(plan.shards);
+        metrics.stream_log = Arc::new(StreamRecords::start(settings)?);
         let replayer = Replayer::start(&log, &metrics.panics)
             .map_err(|error| ServeError::new(format!("the log's readers: {error}")))?;
         let replayer = Arc::new(replayer);
@@ -179,6 +181,7 @@ impl Running {
             policy: Arc::clone(&policy),
             clock: clock.clone(),
             panics: Arc::clone(&metrics.panics),
+            stream_log: Arc::clone(&metrics.stream_log),
         });
         let started = seats.into_iter().zip(&metrics.shards);
         let shards = started
@@ -269,6 +272,7 @@ impl Running {
         }
         leavings.abort();
         hub.presence.publish_left().await;
+        hub.metrics.stream_log.finish();
         hub.replayer.stop();
         Ok(())
     }
@@ -281,6 +285,7 @@ impl Running {
                 () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => return,
                 _ = signals.hangup.recv() => {
                     self.reload(reload);
+                    self.hub.metrics.stream_log.reopen();
                     reload_tls(tls);
                     tls_changed_at = tls.and_then(TlsCell::changed_at);
                 }

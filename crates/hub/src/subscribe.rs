@@ -68,7 +68,11 @@ impl Admission {
             expires_at_ms: self.expires_at_ms,
             present: self.present,
             place: self.place?,
-            held: Box::new(Held { connection }),
+            client: Some(self.client),
+            held: Box::new(Held {
+                connection,
+                ..Held::default()
+            }),
         })
     }
 }

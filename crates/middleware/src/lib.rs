@@ -99,7 +99,7 @@ pub use peer::{AddressKey, Network, TrustedProxies};
 pub use proxy_protocol::{BadProxyHeader, ProxyPrefix};
 pub use refusal::{Refusal, Wait, accepts_event_stream};
 pub use sliding_window::{SlidingWindow, WindowLimit};
-pub use stream_log::{Closed, LogFormat, Opened, StreamLog};
+pub use stream_log::{Closed, Described, LogFormat, Opened, StreamLog};
 pub use token_bucket::{Rate, TokenBucket};
 
 /// Everything a service is put together with.

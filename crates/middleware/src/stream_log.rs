@@ -3,15 +3,28 @@
 //! Who ends a stream never waits for the log: a record goes into a bounded queue, and when that is
 //! full (the disk or the pipe behind the log is stuck) it is dropped and counted.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
+
+/// Most bytes written with one call while more records wait. Ours: many lines for one system call,
+/// and a reader of the file is never far behind.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of the topics in one record; how many more there were stands beside. A stream may
+/// have a thousand of four thousand bytes each.
+const TOPICS_BYTES_MAX: usize = 8 * 1024;
+
+/// Most bytes of a subject in a record. Longer ones are cut and end with an ellipsis.
+const SUBJECT_BYTES_MAX: usize = 512;
+
+/// How often the end looks whether a full queue has room.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How records are written, one a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +48,24 @@ pub struct Opened {
     pub trace_id: String,
 }
 
+/// Whatever knows how a stream is described. Asked by the thread that writes, so that whoever
+/// begins or ends the stream copies nothing.
+pub trait Described: fmt::Debug + Send + Sync {
+    /// What both of its records say.
+    fn describe(&self) -> Opened;
+}
+
+impl Described for Opened {
+    fn describe(&self) -> Opened {
+        self.clone()
+    }
+}
+
 /// A stream has ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Closed {
     /// The same as when it began.
-    pub opened: Arc<Opened>,
+    pub opened: Arc<dyn Described>,
     /// From the head of the answer to its end.
     pub duration: Duration,
     /// Events that went out whole.
@@ -54,17 +80,19 @@ pub struct Closed {
 
 #[derive(Debug)]
 enum Record {
-    Opened(SystemTime, Arc<Opened>),
+    Opened(SystemTime, Arc<dyn Described>),
     Closed(SystemTime, Box<Closed>),
+    /// Nothing to write: the sink is flushed.
+    Nudge,
+    /// The last one; told when all before it are written.
+    Last(SyncSender<()>),
 }
 
 /// Takes records and writes them off the path.
 #[derive(Debug)]
 pub struct StreamLog {
-    /// `None` once it is being taken down.
-    queue: Option<SyncSender<Record>>,
+    queue: SyncSender<Record>,
     dropped: Arc<AtomicU64>,
-    writer: Option<JoinHandle<()>>,
 }
 
 impl StreamLog {
@@ -82,24 +110,27 @@ impl StreamLog {
         let (queue, records) = sync_channel(records_max.max(1));
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
-        let writer = std::thread::Builder::new()
+        // It ends with the last sender.
+        std::thread::Builder::new()
             .name("stream-log".to_owned())
             .spawn(move || write_all(sink, format, &records, &lost))?;
-        Ok(Self {
-            queue: Some(queue),
-            dropped,
-            writer: Some(writer),
-        })
+        Ok(Self { queue, dropped })
     }
 
     /// Never waits.
-    pub fn opened(&self, opened: Arc<Opened>) {
+    pub fn opened(&self, opened: Arc<dyn Described>) {
         self.send(Record::Opened(SystemTime::now(), opened));
     }
 
     /// Never waits.
     pub fn closed(&self, closed: Closed) {
         self.send(Record::Closed(SystemTime::now(), Box::new(closed)));
+    }
+
+    /// Has the sink flushed though there is nothing to write: one that begins a new file then does
+    /// so at once. Never waits; with a full queue the next record comes soon enough.
+    pub fn nudge(&self) {
+        let _ = self.queue.try_send(Record::Nudge);
     }
 
     /// Records that were not written, because the queue was full or the sink failed.
@@ -109,21 +140,26 @@ impl StreamLog {
     }
 
     fn send(&self, record: Record) {
-        let is_taken = self
-            .queue
-            .as_ref()
-            .is_some_and(|queue| queue.try_send(record).is_ok());
-        if !is_taken {
+        if self.queue.try_send(record).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Writes what waits and ends the thread. Waits for the sink.
-    pub fn finish(mut self) {
-        self.queue = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+    /// Has what waits written, for as long as `patience`; then a sink that is stuck keeps it. No
+    /// record is written after this.
+    pub fn finish(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let (tell, told) = sync_channel(1);
+        let mut last = Record::Last(tell);
+        loop {
+            match self.queue.try_send(last) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) if Instant::now() < deadline => last = back,
+                Err(_) => return,
+            }
+            std::thread::sleep(LOOK_AGAIN);
         }
+        let _ = told.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -133,38 +169,92 @@ fn write_all(
     records: &Receiver<Record>,
     dropped: &AtomicU64,
 ) {
-    let mut line = String::new();
+    let mut lines = String::new();
     let mut told_failed = false;
-    while let Ok(record) = records.recv() {
-        line.clear();
-        push_record(&record, format, &mut line);
-        match sink.write_all(line.as_bytes()).and_then(|()| sink.flush()) {
+    while let Ok(first) = records.recv() {
+        lines.clear();
+        let mut count = 0;
+        let mut last = None;
+        let mut next = Some(first);
+        while let Some(record) = next {
+            match record {
+                Record::Nudge => {}
+                Record::Last(tell) => {
+                    last = Some(tell);
+                    break;
+                }
+                record => {
+                    push_record(&record, format, &mut lines);
+                    count += 1;
+                }
+            }
+            next = (lines.len() < WRITE_BYTES_MAX)
+                .then(|| records.try_recv().ok())
+                .flatten();
+        }
+        match sink.write_all(lines.as_bytes()).and_then(|()| sink.flush()) {
             Ok(()) => told_failed = false,
             Err(error) => {
-                dropped.fetch_add(1, Ordering::Relaxed);
+                dropped.fetch_add(count, Ordering::Relaxed);
                 if !told_failed {
                     tracing::warn!(%error, "the stream log cannot be written; records are lost");
                     told_failed = true;
                 }
             }
         }
+        if lines.capacity() > 2 * WRITE_BYTES_MAX {
+            lines = String::new();
+        }
+        if let Some(tell) = last {
+            let _ = tell.send(());
+            return;
+        }
     }
 }
 
-fn push_record(record: &Record, format: LogFormat, line: &mut String) {
-    let fields = fields_of(record);
+fn push_record(record: &Record, format: LogFormat, lines: &mut String) {
+    let Some(fields) = fields_of(record) else {
+        return;
+    };
+    let mut line = String::new();
     match format {
         LogFormat::Json => line.push_str(&Value::Object(fields).to_string()),
-        LogFormat::Text => push_text(&fields, line),
+        LogFormat::Text => push_text(&fields, &mut line),
     }
-    line.push('\n');
+    push_escaped(&line, lines);
+    lines.push('\n');
 }
 
-fn fields_of(record: &Record) -> Map<String, Value> {
+/// JSON escapes control characters below U+0020 and nothing else. What steers a terminal or turns
+/// the direction of a line stands inside a string wherever it comes from a peer, so it can be
+/// written as an escape there.
+fn push_escaped(line: &str, out: &mut String) {
+    for character in line.chars() {
+        let steers = character.is_control()
+            || matches!(
+                character,
+                '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{feff}'
+            );
+        if steers {
+            // Writing into a String does not fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
+        } else {
+            out.push(character);
+        }
+    }
+}
+
+/// `None`: the record is none of a stream.
+fn fields_of(record: &Record) -> Option<Map<String, Value>> {
     let (at, what, opened) = match record {
         Record::Opened(at, opened) => (at, "stream opened", opened),
         Record::Closed(at, closed) => (at, "stream closed", &closed.opened),
+        Record::Nudge | Record::Last(_) => return None,
     };
+    let opened = opened.describe();
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -175,9 +265,18 @@ fn fields_of(record: &Record) -> Map<String, Value> {
     put("record", json!(what));
     put("peer", json!(opened.peer));
     if !opened.subject.is_empty() {
-        put("subject", json!(opened.subject));
+        put("subject", json!(cut(opened.subject)));
     }
-    put("topics", json!(opened.topics));
+    let mut bytes = 0;
+    let fits = |topic: &&String| {
+        bytes += topic.len();
+        bytes <= TOPICS_BYTES_MAX
+    };
+    let topics: Vec<&String> = opened.topics.iter().take_while(fits).collect();
+    put("topics", json!(topics));
+    if topics.len() < opened.topics.len() {
+        put("more_topics", json!(opened.topics.len() - topics.len()));
+    }
     if !opened.trace_id.is_empty() {
         put("trace_id", json!(opened.trace_id));
     }
@@ -191,7 +290,15 @@ fn fields_of(record: &Record) -> Map<String, Value> {
         }
         put("reason", json!(closed.reason));
     }
-    fields
+    Some(fields)
+}
+
+fn cut(mut subject: String) -> String {
+    if subject.len() > SUBJECT_BYTES_MAX {
+        subject.truncate(subject.floor_char_boundary(SUBJECT_BYTES_MAX));
+        subject.push('…');
+    }
+    subject
 }
 
 /// Values are JSON too, so that nothing a peer sent can end the line or pass for another pair;
@@ -240,6 +347,9 @@ mod tests {
         })
     }
 
+    /// More than any of these tests takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     fn written(format: LogFormat) -> String {
         let sink = Shared::default();
         let log = StreamLog::start(sink.clone(), format, 10).expect("a thread");
@@ -252,8 +362,8 @@ mod tests {
             greatest_lag: Some(9),
             reason: "peer_left",
         });
+        log.finish(PATIENCE);
         assert_eq!(log.dropped(), 0);
-        log.finish();
         let bytes = sink.0.lock().expect("no panic").clone();
         String::from_utf8(bytes).expect("text")
     }
@@ -304,6 +414,59 @@ mod tests {
         // Four wait, and one may be with the writer.
         assert!(log.dropped() >= 995, "{}", log.dropped());
         drop(free);
-        log.finish();
+        log.finish(PATIENCE);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_stuck_sink() {
+        let (free, stuck) = mpsc::sync_channel(0);
+        let log = StreamLog::start(Stuck(stuck), LogFormat::Json, 4).expect("a thread");
+        for _ in 0..10 {
+            log.opened(opened());
+        }
+        log.finish(Duration::from_millis(50));
+        drop(free);
+    }
+
+    #[test]
+    fn long_lists_and_names_are_cut() {
+        let sink = Shared::default();
+        let log = StreamLog::start(sink.clone(), LogFormat::Json, 10).expect("a thread");
+        log.opened(Arc::new(Opened {
+            subject: "é".repeat(1000),
+            topics: (0..1000).map(|n| format!("{n:04000}")).collect(),
+            ..Opened::default()
+        }));
+        log.finish(PATIENCE);
+        let bytes = sink.0.lock().expect("no panic").clone();
+        assert!(bytes.len() < 10_000, "{}", bytes.len());
+        let record: Value = serde_json::from_slice(&bytes).expect("json");
+        assert_eq!(record["topics"].as_array().map(Vec::len), Some(2));
+        assert_eq!(record["more_topics"], 998);
+        let subject = record["subject"].as_str().expect("a text");
+        assert!(subject.ends_with("é…"), "{subject}");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_in_both_formats() {
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let sink = Shared::default();
+            let log = StreamLog::start(sink.clone(), format, 10).expect("a thread");
+            let subject = "\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{2028}\r\n\0é";
+            log.opened(Arc::new(Opened {
+                subject: subject.into(),
+                ..Opened::default()
+            }));
+            log.finish(PATIENCE);
+            let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("text");
+            let line = text.strip_suffix('\n').expect("a line");
+            assert!(!line.chars().any(char::is_control), "{line:?}");
+            assert!(!line.contains(['\u{202e}', '\u{2028}']), "{line:?}");
+            assert!(line.contains('é'));
+            if format == LogFormat::Json {
+                let record: Value = serde_json::from_str(line).expect("json");
+                assert_eq!(record["subject"], subject);
+            }
+        }
     }
 }

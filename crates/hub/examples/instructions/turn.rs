@@ -57,6 +57,7 @@ fn hub() -> SocketAddr {
             flag("shards", "1"),
             // So that none falls into the counting.
             flag("heartbeat", "off"),
+            flag("stream_log", "off"),
         ],
         ..Sources::none()
     };

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::check::check;
 use super::error::{ConfigError, Origin, Problem};
-use super::{DescriptorTables, LogFormat, LogLevel, LogSpec, OPTIONS, Settings, SyncMode, file};
+use super::{
+    DescriptorTables, LogFormat, LogLevel, LogSpec, OPTIONS, Settings, StreamLogSpec, SyncMode,
+    file,
+};
 use crate::options::{Group, OptionSpec};
 
 /// Looks an environment variable up by its name.
@@ -292,6 +295,8 @@ fn blank() -> Settings {
         descriptor_tables: DescriptorTables::Auto,
         overload: super::OverloadSettings::blank(),
         drain_window: Duration::ZERO,
+        stream_log: StreamLogSpec::Off,
+        stream_log_format: LogFormat::Text,
         log_format: LogFormat::Text,
         log_level: LogLevel::Info,
         dev: false,

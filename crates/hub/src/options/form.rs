@@ -77,6 +77,8 @@ pub enum Form {
     FlushTopics,
     /// One or more matchers of topics.
     Matchers,
+    /// Where the records of streams go.
+    StreamLog,
 }
 
 /// A parsed value. Which variant a [`Form`] gives is fixed; a test goes through every option.
@@ -213,6 +215,7 @@ impl Form {
             Self::Origins => "ORIGIN",
             Self::FlushTopics => "RULE",
             Self::Matchers => "MATCHER",
+            Self::StreamLog => "off|stdout|stderr|FILE",
         }
     }
 
@@ -230,6 +233,7 @@ impl Form {
             Self::Bytes { min, max, zero } => (zero, show_bytes(*min), show_bytes(*max)),
             Self::Count { min, max, zero } => (zero, min.to_string(), max.to_string()),
             Self::FlushTopics => return "MATCHER=INTERVAL or MATCHER=INTERVAL/BATCH".into(),
+            Self::StreamLog => return "off, stdout, stderr or a file".into(),
             Self::Path | Self::Key | Self::CookieName | Self::Origins | Self::Matchers => {
                 return String::new();
             }
@@ -282,10 +286,10 @@ impl Form {
             Self::AddressOrOff => address(text).map(|one| Value::Addresses(vec![one])),
             Self::Log => log(text),
             Self::CookieName => cookie_name(text),
-            Self::Path | Self::Key if text.trim().is_empty() => {
+            Self::Path | Self::Key | Self::StreamLog if text.trim().is_empty() => {
                 Err("is empty; leave it out instead".into())
             }
-            Self::Path | Self::Key => Ok(Value::Text(text.to_owned())),
+            Self::Path | Self::Key | Self::StreamLog => Ok(Value::Text(text.to_owned())),
             Self::Addresses
             | Self::Networks
             | Self::Origins

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Form, Group, OptionSpec, Value, Zero};
-use crate::config::{LogFormat, LogLevel};
+use crate::config::{LogFormat, LogLevel, StreamLogSpec};
 
 const ROW: OptionSpec = OptionSpec {
     group: Group::Operation,
@@ -30,22 +30,51 @@ pub(super) const ROWS: &[OptionSpec] = &[
         ..ROW
     },
     OptionSpec {
+        key: "stream_log",
+        form: Form::StreamLog,
+        default: "stdout",
+        help: "Where a record goes when a stream begins and when it ends: off, stdout, stderr, FILE",
+        why: "What the access log is to a web server, and like there it is on and apart from the \
+              hub's own log lines, which go to stderr. Records are written by a thread of their \
+              own; when nobody takes them they are dropped and counted \
+              (`gush_stream_log_dropped_total`), and no stream waits. SIGHUP opens a file anew, \
+              for rotation.",
+        set: |s, v| {
+            s.stream_log = match v.text().as_str() {
+                "off" => StreamLogSpec::Off,
+                "stdout" => StreamLogSpec::Stdout,
+                "stderr" => StreamLogSpec::Stderr,
+                path => StreamLogSpec::File(path.into()),
+            };
+        },
+        get: |s| {
+            Value::Text(match &s.stream_log {
+                StreamLogSpec::Off => "off".into(),
+                StreamLogSpec::Stdout => "stdout".into(),
+                StreamLogSpec::Stderr => "stderr".into(),
+                StreamLogSpec::File(path) => path.display().to_string(),
+            })
+        },
+        ..ROW
+    },
+    OptionSpec {
+        key: "stream_log_format",
+        form: Form::Choice(&["text", "json"]),
+        default: "text",
+        help: "Form of the stream log's records: text or json",
+        why: "Text (`key=value`) for people; JSON, an object on each line, for a log collector.",
+        set: |s, v| s.stream_log_format = log_format(v),
+        get: |s| shown_format(s.stream_log_format),
+        ..ROW
+    },
+    OptionSpec {
         key: "log_format",
         form: Form::Choice(&["text", "json"]),
         default: "text",
         help: "Form of the log lines on stderr: text or json",
         why: "Text for people; JSON for a log collector.",
-        set: |s, v| {
-            s.log_format = if v.text() == "json" {
-                LogFormat::Json
-            } else {
-                LogFormat::Text
-            };
-        },
-        get: |s| {
-            let is_json = s.log_format == LogFormat::Json;
-            Value::Text(if is_json { "json" } else { "text" }.into())
-        },
+        set: |s, v| s.log_format = log_format(v),
+        get: |s| shown_format(s.log_format),
         ..ROW
     },
     OptionSpec {
@@ -79,3 +108,16 @@ pub(super) const ROWS: &[OptionSpec] = &[
         ..ROW
     },
 ];
+
+fn log_format(value: Value) -> LogFormat {
+    if value.text() == "json" {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    }
+}
+
+fn shown_format(format: LogFormat) -> Value {
+    let is_json = format == LogFormat::Json;
+    Value::Text(if is_json { "json" } else { "text" }.into())
+}

@@ -21,7 +21,7 @@ fn every_option_sets_what_it_shows() {
             Form::Choice(words) => &[words[words.len() - 1]],
             Form::Addresses => &["127.0.0.1:7", "[::1]:8"],
             Form::AddressOrOff => &["127.0.0.1:9"],
-            Form::Path | Form::Key => &["/some/path"],
+            Form::Path | Form::Key | Form::StreamLog => &["/some/path"],
             Form::Log => &["disk:/elsewhere"],
             Form::Algorithm => &["ES384"],
             Form::CookieName => &["biscuit"],

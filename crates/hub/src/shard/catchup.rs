@@ -112,6 +112,11 @@ impl Shard {
             return false;
         };
         self.visit.subject = key.index;
+        let shared = &self.shared;
+        let lag = subscriber.note_lag(shared.window.next());
+        if lag > 0 {
+            self.metrics.lags(lag);
+        }
         let is_owed = subscriber.owed > 0;
         if is_owed && !self.pay_owed(key.index) {
             return true;

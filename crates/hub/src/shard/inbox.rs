@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admit::Held;
+use crate::peer::Client;
 use crate::presence::Attendance;
 use crate::replay::Chunk;
 use crate::selection::Selection;
@@ -37,6 +38,8 @@ pub struct NewSubscriber {
     pub present: Option<Attendance>,
     /// Where it goes.
     pub place: ShardPlace,
+    /// Whom it is for, for the records of its begin and end.
+    pub client: Option<Client>,
     /// What is given back when the stream ends.
     pub held: Box<Held>,
 }

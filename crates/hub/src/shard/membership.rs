@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::Token;
 
@@ -16,6 +17,7 @@ use crate::frame::Frame;
 use crate::matcher_table::MatcherId;
 use crate::selection::Selection;
 use crate::socket::{Arriving, Sink, reason_of};
+use crate::stream_log::Sums;
 
 /// The different selections of a shard's subscribers, counted by use: thousands of streams of one
 /// page ask for the same.
@@ -98,6 +100,11 @@ impl Shard {
         self.metrics.opened(sink.kind());
         self.metrics.behind.add(1);
         new.place.settle();
+        let mut held = new.held;
+        held.name = self
+            .shared
+            .stream_log
+            .opened(new.client, &selection.matchers);
         let key = self.subscribers.insert(Subscriber {
             sink,
             memberships: Memberships::default(),
@@ -123,7 +130,7 @@ impl Shard {
             events: 0,
             bytes: 0,
             present: new.present,
-            _held: new.held,
+            held,
         });
         self.visit.subject = key.index;
         if !self.watch_sink(key) {
@@ -173,7 +180,7 @@ impl Shard {
             let id = self.matchers.intern(matcher);
             return Memberships::One(self.join_list(id, index));
         }
-        for matcher in &selection.matchers {
+        for matcher in &*selection.matchers {
             let id = self.matchers.intern(matcher);
             self.visit.joining.push(id);
         }
@@ -244,7 +251,7 @@ impl Shard {
         last_words: Option<&Frame>,
     ) {
         let generation = self.subscribers.generation(index);
-        let Some(subscriber) = self.subscribers.remove(index) else {
+        let Some(mut subscriber) = self.subscribers.remove(index) else {
             return;
         };
         if subscriber.sink.kind().has_socket() {
@@ -256,6 +263,7 @@ impl Shard {
         if subscriber.phase != Phase::Live {
             self.metrics.behind.sub(1);
         }
+        self.record_end(&mut subscriber, reason);
         self.selections.release(&subscriber.selection);
         self.leave_lists(subscriber.memberships.as_slice());
         let key = SubscriberKey { index, generation };
@@ -271,6 +279,27 @@ impl Shard {
         let at_border = subscriber.at_border();
         drop(subscriber.present);
         subscriber.sink.close(reason, last_words, at_border);
+    }
+
+    /// Hands the record of a stream's end to whoever writes it.
+    fn record_end(&self, subscriber: &mut Subscriber, reason: CloseReason) {
+        subscriber.note_lag(self.shared.window.next());
+        let Some(name) = subscriber.held.name.take() else {
+            return;
+        };
+        let lived = self
+            .shared
+            .clock
+            .tick()
+            .saturating_sub(subscriber.opened_at);
+        let sums = Sums {
+            duration: Duration::from_millis(u64::from(lived) * TICK_MS),
+            events: subscriber.events,
+            bytes: subscriber.bytes,
+            greatest_lag: subscriber.held.greatest_lag,
+        };
+        let matchers = &subscriber.selection.matchers;
+        self.shared.stream_log.closed(name, matchers, &sums, reason);
     }
 
     /// Ends a stream for a socket's error.

@@ -23,6 +23,7 @@ use crate::panics::Panics;
 use crate::policy::PolicyCell;
 use crate::replay::Replayer;
 use crate::socket::{Heard, Sink, reason_of, table};
+use crate::stream_log::StreamRecords;
 use crate::window::{Entry, Window};
 
 // What reaches a shard from other threads.
@@ -99,6 +100,7 @@ pub(crate) struct Shared {
     pub(crate) policy: Arc<PolicyCell>,
     pub(crate) clock: Clock,
     pub(crate) panics: Arc<Panics>,
+    pub(crate) stream_log: Arc<StreamRecords>,
 }
 
 /// Whose descriptor table a shard's sockets are in.

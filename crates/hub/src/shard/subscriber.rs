@@ -94,7 +94,7 @@ pub(super) struct Subscriber {
     /// Held for its drop, too.
     pub(super) present: Option<Attendance>,
     /// Held for its drop: a connection counts until the stream ends, not until its head is out.
-    pub(super) _held: Box<Held>,
+    pub(super) held: Box<Held>,
 }
 
 /// What a write brought.
@@ -121,6 +121,17 @@ impl Subscriber {
     /// Whether a heartbeat may go out now: nothing is half sent, nor about to be sent.
     pub(super) fn may_beat(&self) -> bool {
         self.at_border() && matches!(self.phase, Phase::Live | Phase::Reading)
+    }
+
+    /// How far it is behind the log, which is most just before it gets something or leaves. One
+    /// that is up to date is not behind, whatever came that was not for it.
+    pub(super) fn note_lag(&mut self, next: Offset) -> u64 {
+        if self.phase == Phase::Live || next < self.cursor {
+            return 0;
+        }
+        let lag = next.since(self.cursor);
+        self.held.greatest_lag = lag.max(self.held.greatest_lag);
+        lag
     }
 
     /// Writes a batch in one call, without what is already out of its first event, and moves the

@@ -107,7 +107,7 @@ where
                 .get(CONTENT_TYPE)
                 .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let record = is_stream.then(|| {
-            this.log.opened(Arc::clone(this.opened));
+            this.log.opened(Arc::<Opened>::clone(this.opened));
             OpenRecord {
                 opened: Arc::clone(this.opened),
                 log: Arc::clone(this.log),
@@ -150,7 +150,7 @@ impl OpenRecord {
 impl Drop for OpenRecord {
     fn drop(&mut self) {
         self.log.closed(Closed {
-            opened: Arc::clone(&self.opened),
+            opened: Arc::<Opened>::clone(&self.opened),
             duration: self.begun.elapsed(),
             events: self.events,
             bytes: self.bytes,

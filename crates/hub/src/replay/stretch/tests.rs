@@ -110,7 +110,7 @@ fn a_stretch_is_found_for_equal_selections_and_framings_only() {
     assert!(!found(10, "b", Framing::Raw));
     assert!(!found(10, "a", Framing::Chunked));
     let mut granted = Selection::clone(&selection("a"));
-    granted.grants = granted.matchers.clone();
+    granted.grants = granted.matchers.iter().cloned().collect();
     assert!(
         recent
             .find(at(10), &Arc::new(granted), Framing::Raw)

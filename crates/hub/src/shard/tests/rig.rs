@@ -106,6 +106,7 @@ impl Rig {
             )),
             clock: clock.clone(),
             panics: Arc::clone(&metrics.panics),
+            stream_log: Arc::clone(&metrics.stream_log),
         };
         let counters = Arc::clone(&metrics.shards[0]);
         let thread = Shard::start(seat, Arc::new(shared), counters);
@@ -192,6 +193,7 @@ impl Rig {
             expires_at_ms: parts.1,
             present: None,
             place: place.expect("no limit"),
+            client: None,
             held: Box::default(),
         })));
         assert!(sent.is_ok());
@@ -261,7 +263,7 @@ impl Drop for Rig {
     }
 }
 
-pub(super) fn parse(matchers: &[&str]) -> Box<[Matcher]> {
+pub(super) fn parse<M: FromIterator<Matcher>>(matchers: &[&str]) -> M {
     matchers
         .iter()
         .map(|text| Matcher::parse(text).expect("a good matcher"))
