@@ -19,8 +19,9 @@ Every option is also a key of the file given with --config (snake_case, flat) an
 variable (GUSH_ and the name in upper case). A flag beats the environment, the environment beats \
 the file. Durations and sizes carry a unit: 25s, 500ms, 64KiB, 1GiB.
 
-Prints a line per listener, `ready` and the stream log on stdout, logs on stderr. SIGTERM and SIGINT drain and \
-end with 0; SIGHUP reads the configuration again and takes over the options that are reloadable.";
+Prints a line per listener, `ready` and the stream log on stdout, logs on stderr. SIGTERM and \
+SIGINT drain and end with 0; SIGHUP reads the configuration again and takes over the options that \
+are reloadable.";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,7 +1,7 @@
 //! The record of a stream's begin and of its end: what is in them, and where they go.
 //!
-//! They are written by a thread of their own, behind a bounded queue (`gush-middleware`). A sink that
-//! is stuck costs records, which are counted, and delays no stream.
+//! They are written by a thread of their own, behind a bounded queue (`gush-middleware`). A sink
+//! that is stuck costs records, which are counted, and delays no stream.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -194,8 +194,8 @@ fn duplicate(stream: impl AsFd) -> io::Result<File> {
 /// A file that is opened anew when told to.
 struct LogFile {
     path: PathBuf,
-    /// `None`: not opened yet. Opening a pipe may wait for its reader, so that is left to the thread
-    /// that writes.
+    /// `None`: not opened yet. Opening a pipe may wait for its reader, so that is left to the
+    /// thread that writes.
     file: Option<File>,
     is_stale: Arc<AtomicBool>,
 }

@@ -33,7 +33,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
         key: "stream_log",
         form: Form::StreamLog,
         default: "stdout",
-        help: "Where a record goes when a stream begins and when it ends: off, stdout, stderr, FILE",
+        help: "Where streams' begins and ends are recorded: off, stdout, stderr or a file",
         why: "What the access log is to a web server, and like there it is on and apart from the \
               hub's own log lines, which go to stderr. Records are written by a thread of their \
               own; when nobody takes them they are dropped and counted \
