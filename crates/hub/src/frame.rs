@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use gush_log::RecordRef;
-use gush_sse::{EventFields, encode_event, encoded_len};
+use gush_sse::{EventFields, Measured};
 
 /// How a sink wraps the event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,11 +180,15 @@ impl FramePool {
 
 fn append_chunked(record: &RecordRef<'_>, out: &mut Vec<u8>) -> u8 {
     let id = record.wire_id();
-    let fields = fields(record, &id);
-    let length = encoded_len(&fields);
-    out.reserve(length + CHUNK_HEAD_MAX + 2);
-    let head = push_chunk_head(length, out);
-    encode_event(&fields, out);
+    push_chunk(&Measured::new(&fields(record, &id)), out)
+}
+
+/// Appends an event as a chunk; gives the length of the chunk's head.
+#[inline]
+pub(crate) fn push_chunk(event: &Measured<'_>, out: &mut Vec<u8>) -> u8 {
+    out.reserve(event.len() + CHUNK_HEAD_MAX + 2);
+    let head = push_chunk_head(event.len(), out);
+    event.append(out);
     out.extend_from_slice(b"\r\n");
     head
 }
@@ -198,13 +202,16 @@ fn fields<'a>(record: &RecordRef<'a>, id: &'a str) -> EventFields<'a> {
     }
 }
 
-pub(crate) fn push_chunk_head(length: usize, out: &mut Vec<u8>) -> u8 {
+fn push_chunk_head(length: usize, out: &mut Vec<u8>) -> u8 {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let digits = (usize::BITS - length.leading_zeros()).div_ceil(4).max(1);
-    for place in (0..digits).rev() {
-        out.push(HEX[(length >> (place * 4)) & 0xf]);
+    // Sixteen hex digits are the most a length has.
+    let mut text = [0; 18];
+    let digits = (usize::BITS - length.leading_zeros()).div_ceil(4).max(1) as usize;
+    for (place, digit) in text[..digits].iter_mut().rev().enumerate() {
+        *digit = HEX[(length >> (place * 4)) & 0xf];
     }
-    out.extend_from_slice(b"\r\n");
+    text[digits..digits + 2].copy_from_slice(b"\r\n");
+    out.extend_from_slice(&text[..digits + 2]);
     u8::try_from(digits + 2).expect("a chunk head has at most 18 bytes")
 }
 

@@ -218,6 +218,17 @@ impl Replayer {
         recent.find(from, selection, framing)
     }
 
+    /// Where to frame on ahead of a stretch that is being sent; see [`Recent::lead`].
+    pub(crate) fn lead(
+        &self,
+        stretch: &Stretch,
+        place: (&Arc<Selection>, Framing),
+        count_min: usize,
+    ) -> Option<Offset> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.lead(stretch, place, count_min)
+    }
+
     /// Queues a request; the answer is a [`Command::Chunk`].
     pub(crate) fn ask(&self, request: Request) {
         let mut state = self

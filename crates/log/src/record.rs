@@ -190,12 +190,16 @@ impl<'a> Raw<'a> {
 
 /// Looks whether a record stands at the start of `bytes`. Allocates nothing.
 pub(crate) fn check(stamp: Stamp, bytes: &[u8]) -> Checked {
-    if !bytes.starts_with(&stamp.marker[..bytes.len().min(4)]) {
+    let Some(head) = bytes.first_chunk::<HEAD_BYTES>() else {
+        return if bytes.starts_with(&stamp.marker[..bytes.len().min(4)]) {
+            Checked::Needs(HEAD_BYTES)
+        } else {
+            Checked::Bad
+        };
+    };
+    if head.first_chunk() != Some(&stamp.marker) {
         return Checked::Bad;
     }
-    let Some(head) = bytes.first_chunk::<HEAD_BYTES>() else {
-        return Checked::Needs(HEAD_BYTES);
-    };
     let body_bytes = u32_at(head, 8) as usize;
     if !(RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&body_bytes.saturating_add(HEAD_BYTES)) {
         return Checked::Bad;
@@ -250,10 +254,7 @@ fn decode_body(body: &[u8]) -> Option<Body<'_>> {
         Some(u64::from_le_bytes(*number))
     };
     let topics = take_long(&mut rest)?;
-    let mut unread = topics;
-    while !unread.is_empty() {
-        take_short(&mut unread)?;
-    }
+    check_topics(topics)?;
     let data = std::str::from_utf8(take_long(&mut rest)?).ok()?;
     let is_private = flags & FLAG_PRIVATE != 0;
     rest.is_empty().then_some(Body {
@@ -266,11 +267,28 @@ fn decode_body(body: &[u8]) -> Option<Body<'_>> {
     })
 }
 
+/// `None` when packed topics are not whole, or one of them is no text.
+fn check_topics(mut packed: &[u8]) -> Option<()> {
+    // Nearly all are; a look at all of them at once is cheaper than one at each.
+    let is_ascii = packed.is_ascii();
+    while !packed.is_empty() {
+        let topic = take_piece(&mut packed)?;
+        if !is_ascii {
+            std::str::from_utf8(topic).ok()?;
+        }
+    }
+    Some(())
+}
+
 fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_piece(rest)?).ok()
+}
+
+fn take_piece<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, after) = rest.split_first_chunk::<2>()?;
-    let (text, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    let (bytes, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
     *rest = after;
-    std::str::from_utf8(text).ok()
+    Some(bytes)
 }
 
 fn take_long<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {

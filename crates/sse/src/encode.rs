@@ -25,47 +25,108 @@ pub struct EventFields<'a> {
 /// A `kind` or `id` that holds CR, LF or NUL is left out, whatever it came from: no caller can be
 /// made to write a forged field. [`crate::EventId`] and [`crate::EventType`] never hold any.
 ///
-/// Reads the data once and copies it once, line by line; grows `out` at most as
-/// [`encoded_len`] says.
+/// Who needs the length as well takes [`Measured`], which looks at the fields once for both.
 pub fn encode_event(fields: &EventFields<'_>, out: &mut Vec<u8>) {
-    if let Some(kind) = sendable_kind(fields.kind) {
-        push_line(b"event: ", kind.as_bytes(), out);
-    }
-    if let Some(retry_ms) = fields.retry_ms.filter(|ms| *ms > 0) {
-        encode_retry(retry_ms, out);
-    }
-    if let Some(id) = sendable(fields.id) {
-        push_line(b"id: ", id.as_bytes(), out);
-    }
-    let mut rest = fields.data.as_bytes();
-    while let Some(end) = memchr2(b'\n', b'\r', rest) {
-        push_line(b"data: ", &rest[..end], out);
-        rest = &rest[end + line_end_bytes(rest, end)..];
-    }
-    push_line(b"data: ", rest, out);
-    out.push(b'\n');
+    Measured::new(fields).append(out);
 }
 
 /// How many bytes [`encode_event`] appends, exactly. Reads the data once.
 #[must_use]
 pub fn encoded_len(fields: &EventFields<'_>) -> usize {
-    let kind = sendable_kind(fields.kind).map_or(0, |kind| "event: \n".len() + kind.len());
-    let retry = fields
-        .retry_ms
-        .filter(|ms| *ms > 0)
-        .map_or(0, |ms| "retry: \n".len() + digits(ms));
-    let id = sendable(fields.id).map_or(0, |id| "id: \n".len() + id.len());
-    let data = fields.data.as_bytes();
+    Measured::new(fields).len
+}
+
+/// An event that was looked through: how long it becomes, and what of it may be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    kind: Option<&'a str>,
+    retry_ms: Option<u64>,
+    id: Option<&'a str>,
+    data: &'a str,
+    is_one_line: bool,
+    len: usize,
+}
+
+impl<'a> Measured<'a> {
+    /// Reads the fields once; those that [`encode_event`] leaves out are left out here.
+    #[inline]
+    #[must_use]
+    pub fn new(fields: &EventFields<'a>) -> Self {
+        let kind = sendable(fields.kind).filter(|kind| !kind.is_empty());
+        let retry_ms = fields.retry_ms.filter(|ms| *ms > 0);
+        let id = sendable(fields.id);
+        let kind_bytes = kind.map_or(0, |kind| "event: \n".len() + kind.len());
+        let retry_bytes = retry_ms.map_or(0, |ms| "retry: \n".len() + digits(ms));
+        let id_bytes = id.map_or(0, |id| "id: \n".len() + id.len());
+        let first_end = memchr2(b'\n', b'\r', fields.data.as_bytes());
+        let data_bytes = match first_end {
+            None => "data: \n".len() + fields.data.len(),
+            Some(end) => lines_len(fields.data.as_bytes(), end),
+        };
+        Self {
+            kind,
+            retry_ms,
+            id,
+            data: fields.data,
+            is_one_line: first_end.is_none(),
+            len: kind_bytes + retry_bytes + id_bytes + data_bytes + 1,
+        }
+    }
+
+    /// How many bytes [`Self::append`] appends, exactly.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never: a blank line ends every event.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Appends the event. Grows `out` at most once.
+    #[inline]
+    pub fn append(&self, out: &mut Vec<u8>) {
+        out.reserve(self.len);
+        if let Some(kind) = self.kind {
+            push_line(b"event: ", kind.as_bytes(), out);
+        }
+        if let Some(retry_ms) = self.retry_ms {
+            encode_retry(retry_ms, out);
+        }
+        if let Some(id) = self.id {
+            push_line(b"id: ", id.as_bytes(), out);
+        }
+        let mut rest = self.data.as_bytes();
+        if !self.is_one_line {
+            while let Some(end) = memchr2(b'\n', b'\r', rest) {
+                push_line(b"data: ", &rest[..end], out);
+                rest = &rest[end + line_end_bytes(rest, end)..];
+            }
+        }
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(rest);
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+/// Bytes of the `data` lines of a text whose first line end is at `end`.
+fn lines_len(data: &[u8], mut end: usize) -> usize {
     let mut lines = 1;
     let mut line_ends = 0;
     let mut at = 0;
-    while let Some(end) = memchr2(b'\n', b'\r', &data[at..]) {
+    loop {
         let length = line_end_bytes(&data[at..], end);
         lines += 1;
         line_ends += length;
         at += end + length;
+        match memchr2(b'\n', b'\r', &data[at..]) {
+            Some(next) => end = next,
+            None => return lines * "data: \n".len() + data.len() - line_ends,
+        }
     }
-    kind + retry + id + lines * "data: \n".len() + data.len() - line_ends + 1
 }
 
 /// Appends a `retry` line: how long a reader shall wait before it reconnects, in milliseconds.
@@ -83,6 +144,7 @@ pub fn encode_retry(retry_ms: u64, out: &mut Vec<u8>) {
     push_line(b"retry: ", &text[..count], out);
 }
 
+#[inline]
 fn push_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     // One reservation instead of three checks for growth.
     out.reserve(name.len() + value.len() + 1);
@@ -102,10 +164,6 @@ fn line_end_bytes(bytes: &[u8], end: usize) -> usize {
 
 fn sendable(text: Option<&str>) -> Option<&str> {
     text.filter(|text| memchr3(b'\r', b'\n', 0, text.as_bytes()).is_none())
-}
-
-fn sendable_kind(kind: Option<&str>) -> Option<&str> {
-    sendable(kind).filter(|kind| !kind.is_empty())
 }
 
 fn digits(number: u64) -> usize {

@@ -11,6 +11,6 @@ mod encode;
 // Bytes to events.
 mod parser;
 
-pub use encode::{EventFields, HEARTBEAT, encode_event, encode_retry, encoded_len};
+pub use encode::{EventFields, HEARTBEAT, Measured, encode_event, encode_retry, encoded_len};
 pub use field::{EventId, EventType, FieldError};
 pub use parser::{Item, ParseError, ParsedEvent, Parser};

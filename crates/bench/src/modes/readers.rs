@@ -70,6 +70,8 @@ pub(super) struct Outcome {
     pub(super) error: Option<String>,
     /// Whether the answer began with 200.
     pub(super) is_open: bool,
+    /// Whether its body is in chunked transfer coding.
+    pub(super) is_chunked: bool,
 }
 
 /// What the thread tells while it runs.
@@ -342,6 +344,7 @@ impl Reader {
                         let rest = begun.split_off(head.length);
                         self.streams[number].1 = State::Body(BodyParser::new(head.is_chunked));
                         self.outcomes[number].is_open = true;
+                        self.outcomes[number].is_chunked = head.is_chunked;
                         self.shared.opened.fetch_add(1, Ordering::Release);
                         self.body(number, &rest);
                     }

@@ -12,6 +12,7 @@ use super::publishing::{self, Load, run_topic};
 use super::readers::{Outcome, Outcomes, Plan, Readers};
 use crate::report::{Unit, latency_histogram};
 use crate::{BenchError, BenchOptions, Progress, Report, Target};
+use copy::Reference;
 use live::Live;
 
 /// Events that are published first, unless the options say how many.
@@ -52,19 +53,42 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         .transpose()?;
     // One after the other: a single time to the first event says little.
     let mut rounds = Vec::new();
+    let mut reference = None;
     for _ in 0..options.rounds.max(1) {
-        rounds.push(replay(options, &target, &place, progress)?);
+        let round = replay(options, &target, &place, progress)?;
+        // Copies would take from live streams what the replays leave them.
+        if live.is_none() {
+            copy_beside(&mut reference, &round, options, progress)?;
+        }
+        rounds.push(round);
     }
-    let replays = options.subscribers * rounds.len() as u64;
-    let wire_bytes = sum(&rounds, |stream| stream.bytes) / replays;
     figures(&mut report, &rounds);
     faults(&mut report, &place, &rounds);
     if let Some(live) = live {
         live.finish(&mut report)?;
+        if let Some(last) = rounds.last() {
+            copy_beside(&mut reference, last, options, progress)?;
+        }
     }
-    progress.phase("copying a file to a socket", 0);
-    copy::compare(&mut report, wire_bytes, options)?;
+    if let Some(reference) = reference {
+        reference.report(&mut report);
+    }
     Ok(report)
+}
+
+/// Copies a file like a replay that has just ended; the file is made for the first one.
+fn copy_beside(
+    reference: &mut Option<Reference>,
+    replayed: &Outcomes,
+    options: &BenchOptions,
+    progress: &Progress,
+) -> Result<(), BenchError> {
+    progress.phase("copying a file to a socket", 0);
+    let reference = match reference {
+        Some(reference) => reference,
+        none => none.insert(Reference::new(replayed, options)?),
+    };
+    reference.measure(replayed, options)
 }
 
 /// Publishes what is to be replayed, on one connection: then the log's order is known.

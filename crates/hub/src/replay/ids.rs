@@ -3,19 +3,32 @@
 use gush_log::{GENERATED_ID_BYTES, Position};
 
 /// The id made last. Neighbours differ in a digit or two, so the next one is counted up to.
-#[derive(Debug, Default)]
-pub(super) struct Ids(Option<(Position, [u8; GENERATED_ID_BYTES])>);
+#[derive(Debug)]
+pub(super) struct Ids {
+    last: Option<Position>,
+    text: [u8; GENERATED_ID_BYTES],
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Self {
+            last: None,
+            text: [0; GENERATED_ID_BYTES],
+        }
+    }
+}
 
 impl Ids {
     /// The generated id of a position, as [`Position::id_bytes`] has it.
     pub(super) fn of(&mut self, position: Position) -> &str {
-        let counted = self.0.take().and_then(|(last, mut text)| {
-            let is_next = last.epoch == position.epoch && last.offset.plus(1) == position.offset;
-            (is_next && count_up(&mut text)).then_some(text)
+        let is_next = self.last.is_some_and(|last| {
+            last.epoch == position.epoch && last.offset.plus(1) == position.offset
         });
-        let text = counted.unwrap_or_else(|| position.id_bytes());
-        let (_, text) = self.0.insert((position, text));
-        std::str::from_utf8(text).expect("hex digits are ASCII")
+        if !is_next || !count_up(&mut self.text) {
+            self.text = position.id_bytes();
+        }
+        self.last = Some(position);
+        std::str::from_utf8(&self.text).expect("hex digits are ASCII")
     }
 }
 

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gush_log::{Flow, Log, Offset, ReadEnd, ReadError, ReadLimit, RecordRef, TopicsRef};
-use gush_sse::{EventFields, encode_event, encoded_len};
+use gush_sse::{EventFields, Measured};
 
 use super::damage::{Damage, Gap};
 use super::ids::Ids;
 use super::pool::Pool;
 use super::stretch::{Gauge, Mark, Recent, Stretch};
 use super::{Failure, Place, Read, Request};
-use crate::frame::{Framing, push_chunk_head};
+use crate::frame::{Framing, push_chunk};
 use crate::selection::Selection;
 
 /// Most log bytes looked at for one request: what keeps many replays fair to each other.
@@ -150,19 +150,17 @@ impl Framed {
             Some(own) => own,
             None => self.ids.of(record.position),
         };
-        let fields = EventFields {
+        let event = Measured::new(&EventFields {
             kind: record.kind,
             retry_ms: record.retry_ms,
             id: Some(id),
             data: record.data,
-        };
+        });
         match self.framing {
             Framing::Chunked => {
-                push_chunk_head(encoded_len(&fields), &mut self.bytes);
-                encode_event(&fields, &mut self.bytes);
-                self.bytes.extend_from_slice(b"\r\n");
+                push_chunk(&event, &mut self.bytes);
             }
-            Framing::Raw => encode_event(&fields, &mut self.bytes),
+            Framing::Raw => event.append(&mut self.bytes),
         }
         self.marks.push((record.offset(), self.bytes.len()));
     }

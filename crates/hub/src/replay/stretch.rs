@@ -48,6 +48,8 @@ pub(crate) struct Stretch {
     next: Offset,
     /// What follows it was asked for ahead.
     is_led: AtomicBool,
+    /// Somebody is being sent it.
+    is_begun: AtomicBool,
     _counted: Counted,
 }
 
@@ -91,6 +93,7 @@ impl Stretch {
             bytes,
             marks,
             is_led: AtomicBool::new(false),
+            is_begun: AtomicBool::new(false),
             from,
             next,
             _counted: Counted {
@@ -108,6 +111,11 @@ impl Stretch {
     /// Where what follows it begins, for the first who asks: that one has it read ahead.
     pub(crate) fn lead(&self) -> Option<Offset> {
         (!self.is_led.swap(true, Ordering::Relaxed)).then_some(self.next)
+    }
+
+    /// Told when a part of it was sent; `true` the first time.
+    pub(crate) fn begin(&self) -> bool {
+        !self.is_begun.load(Ordering::Relaxed) && !self.is_begun.swap(true, Ordering::Relaxed)
     }
 
     /// The next events for somebody at `cursor` who has `partial` bytes of the event there: at
@@ -213,6 +221,29 @@ impl Recent {
         let stretch = Arc::clone(&kept.stretch);
         self.kept.push_back(kept);
         Some(stretch)
+    }
+
+    /// Where to frame on ahead of `stretch`, for the first who asks: at the end of what is framed
+    /// behind it without a break, if those are fewer than `count_min` stretches.
+    pub(crate) fn lead(
+        &mut self,
+        stretch: &Stretch,
+        (selection, framing): (&Arc<Selection>, Framing),
+        count_min: usize,
+    ) -> Option<Offset> {
+        let mut next = stretch.next;
+        if let Some(from) = stretch.lead() {
+            return Some(from);
+        }
+        for _ in 0..count_min {
+            // If it is not there it is being framed.
+            let follower = self.find(next, selection, framing)?;
+            if let Some(from) = follower.lead() {
+                return Some(from);
+            }
+            next = follower.next;
+        }
+        None
     }
 
     pub(crate) fn keep(

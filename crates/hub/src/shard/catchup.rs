@@ -48,6 +48,10 @@ const SMALL_CHUNK_BYTES: usize = 64 * 1024;
 /// shard has begun with it.
 const AHEAD_STRETCHES: u32 = 4;
 
+/// Stretches ahead at which the helper goes on: enough to send meanwhile. With none left the shard
+/// would wait while it frames, and it while the shard sends.
+const AHEAD_STRETCHES_MIN: usize = 2;
+
 /// What a subscriber is sent from.
 enum Source {
     /// Framed by a helper: kept until it is sent.
@@ -261,7 +265,12 @@ impl Shard {
         {
             return;
         }
-        let Some(from) = stretch.lead().filter(|from| *from < self.head) else {
+        if !stretch.begin() {
+            return;
+        }
+        let place = (&subscriber.selection, subscriber.sink.framing());
+        let from = replayer.lead(stretch, place, AHEAD_STRETCHES_MIN);
+        let Some(from) = from.filter(|from| *from < self.head) else {
             return;
         };
         replayer.ask(Request {

@@ -170,3 +170,28 @@ fn one_asks_for_what_follows() {
     assert_eq!(stretch.lead(), Some(at(20)));
     assert_eq!(stretch.lead(), None);
 }
+
+#[test]
+fn framing_goes_on_at_the_end_of_what_is_framed_while_few_are_left() {
+    let gauge = Gauge::default();
+    let range = |from: u64| (at(from), at(from + 10));
+    let framed = |from: u64| {
+        let stretch = Stretch::new(Bytes::from_static(b"x"), vec![], range(from), &gauge);
+        Arc::new(stretch)
+    };
+    let selection = Arc::new(Selection::default());
+    let place = (&selection, Framing::Raw);
+    let mut recent = Recent::new(8, 1 << 20);
+    let stretches = [0, 10, 20, 30].map(framed);
+    for stretch in &stretches[1..] {
+        recent.keep(&selection, Framing::Raw, stretch);
+    }
+    assert_eq!(recent.lead(&stretches[0], place, 2), Some(at(10)));
+    // The first three led to the next one; behind the fourth nothing was asked for.
+    assert_eq!(stretches[1].lead(), Some(at(20)));
+    assert_eq!(stretches[2].lead(), Some(at(30)));
+    assert_eq!(recent.lead(&stretches[0], place, 2), None, "enough is left");
+    assert_eq!(recent.lead(&stretches[1], place, 2), Some(at(40)));
+    assert_eq!(recent.lead(&stretches[2], place, 2), None, "being framed");
+    assert!(stretches[0].begin() && !stretches[0].begin());
+}
