@@ -170,6 +170,8 @@ pub struct Settings {
     pub flush_batch: u32,
     /// Rules for single topics, as [`crate::flush::FlushRule::parse`] reads them.
     pub flush_topics: Vec<String>,
+    /// Topics of which readers that are behind get the newest event only.
+    pub conflate_topics: Vec<String>,
 
     /// Longest wait for a complete request head.
     pub head_timeout: Duration,

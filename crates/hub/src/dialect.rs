@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use gush_log::Draft;
+use gush_log::{Conflation, Draft};
 use gush_sse::{EventId, EventType, encode_retry};
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,16 @@ pub const EARLIEST: &str = "earliest";
 
 /// The query parameter that asks for the in-band gap event. Ours.
 pub const GAP_PARAMETER: &str = "gush_gap";
+
+/// The field of a publish that lets a newer event stand for this one where a reader is behind.
+/// Ours.
+pub const LATEST_FIELD: &str = "gush_latest";
+
+/// The field of a publish that keeps such events of the same topics apart. Ours.
+pub const KEY_FIELD: &str = "gush_key";
+
+/// Most bytes of a key. Ours: as long as ids of things are.
+pub const KEY_BYTES_MAX: usize = 256;
 
 /// The SSE type of the gap event. Ours.
 pub const GAP_EVENT: &str = "gush-gap";
@@ -102,12 +112,17 @@ pub fn subscribe_request(
     }
     let wants_gap = query
         .iter()
-        .any(|pair| pair.0 == GAP_PARAMETER && !matches!(&*pair.1, "" | "0" | "false"));
+        .any(|pair| pair.0 == GAP_PARAMETER && is_on(&pair.1));
     Ok(SubscribeRequest {
         matchers,
         cursor: cursor(headers, query),
         wants_gap,
     })
+}
+
+/// Whether a switch of ours is on.
+fn is_on(text: &str) -> bool {
+    !matches!(text, "" | "0" | "false")
 }
 
 fn cursor(headers: &HeaderMap, query: &[Pair<'_>]) -> Cursor {
@@ -145,6 +160,10 @@ pub struct PublishRequest<'a, T> {
     pub retry: Retry,
     /// Whether only granted subscribers may get it.
     pub is_private: bool,
+    /// Whether a newer event may stand for it.
+    pub is_latest: bool,
+    /// Empty when absent.
+    pub key: &'a str,
 }
 
 /// A reconnect delay as a publisher gave it.
@@ -193,6 +212,7 @@ impl<T: AsRef<str>> PublishRequest<'_, T> {
                 return Err(invalid("retry", &reason));
             }
         };
+        check_key(self.key)?;
         let topics = self.topics.iter().map(|topic| Box::from(topic.as_ref()));
         Ok(Draft {
             topics: topics.collect(),
@@ -200,9 +220,24 @@ impl<T: AsRef<str>> PublishRequest<'_, T> {
             id,
             kind,
             retry_ms,
+            conflation: Conflation {
+                is_latest: self.is_latest,
+                key: (!self.key.is_empty()).then(|| self.key.into()),
+            },
             data: self.data.into(),
         })
     }
+}
+
+fn check_key(key: &str) -> Result<(), Rejection> {
+    if key.len() > KEY_BYTES_MAX {
+        let reason = format!("it is longer than {KEY_BYTES_MAX} bytes");
+        return Err(invalid(KEY_FIELD, &reason));
+    }
+    if key.chars().any(char::is_control) {
+        return Err(invalid(KEY_FIELD, &"it holds a control character"));
+    }
+    Ok(())
 }
 
 /// The refusal of one field of a publish.
@@ -232,6 +267,8 @@ pub fn publish_request(form: &[Pair<'_>]) -> Result<Draft, Rejection> {
             Some(text) => decimal(text).map_or(Retry::Invalid, Retry::Millis),
         },
         is_private: field("private").is_some(),
+        is_latest: field(LATEST_FIELD).is_some_and(is_on),
+        key: field(KEY_FIELD).unwrap_or(""),
     };
     request.checked()
 }
@@ -395,6 +432,8 @@ mod tests {
             ("topic=a&retry=%2B1", 400),
             ("topic=a&retry=18446744073709551615", 200),
             ("topic=a&retry=18446744073709551616", 400),
+            ("topic=a&gush_latest=1&gush_key=k", 200),
+            ("topic=a&gush_key=%0a", 400),
             ("topic=x%2F.well-known%2Fmercure%2Fy", 403),
         ];
         for (body, expected) in table {

@@ -93,6 +93,9 @@ pub mod publish_batch;
 // Opening the log that the settings name.
 pub mod store;
 
+// Events that stand for each other, and the newest of them.
+pub mod conflate;
+
 // The newest events with their frames: all that shards read.
 pub mod window;
 

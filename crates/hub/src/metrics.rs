@@ -42,6 +42,8 @@ pub struct ShardMetrics {
     pub(crate) replay_reads: Number,
     pub(crate) gaps: Number,
     pub(crate) behind: Number,
+    pub(crate) conflated: Number,
+    pub(crate) evicted: Number,
     lag_buckets: [Number; LAG_BUCKETS.len()],
     lag_count: Number,
     lag_sum: Number,
@@ -339,6 +341,22 @@ pub static CATALOGUE: &[Metric] = &[
                 page.count(&format!("{{where=\"{place}\"}}"), caught);
             }
         },
+    },
+    Metric {
+        name: "gush_conflated_events_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Events passed over for streams that were behind, because a newer one stands for \
+               them.",
+        write: |metrics, _, page| page.count("", total(metrics, |shard| shard.conflated.value())),
+    },
+    Metric {
+        name: "gush_evicted_events_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Events of the log that were trimmed or damaged before a connected stream that was \
+               behind had come to them, whoever they were for.",
+        write: |metrics, _, page| page.count("", total(metrics, |shard| shard.evicted.value())),
     },
     Metric {
         name: "gush_log_first_offset",

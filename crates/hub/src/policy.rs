@@ -28,6 +28,8 @@ pub struct Policy {
     pub publish_origins: OriginRules,
     /// Topics that have ended.
     pub ended: Vec<Matcher>,
+    /// Topics of which readers that are behind get the newest event.
+    pub conflated: Vec<Matcher>,
     /// Which events are held back, and how long.
     pub flush: FlushRules,
     /// Proxies that may say whom a request is from.
@@ -64,7 +66,8 @@ impl Policy {
             )?,
             cors: origins(&settings.cors_origins, "--cors-origin")?,
             publish_origins: origins(&settings.publish_origins, "--publish-origin")?,
-            ended: ended(&settings)?,
+            ended: matchers(&settings.overload.ended_topics, "--ended-topic")?,
+            conflated: matchers(&settings.conflate_topics, "--conflate-topic")?,
             flush: FlushRules::new(&settings)
                 .map_err(|error| ServeError::new(format!("--flush-topic: {error}")))?,
             trusted_proxies: TrustedProxies::new(networks(
@@ -83,15 +86,21 @@ fn networks(list: &[String], option: &str) -> Result<Vec<Network>, ServeError> {
         .map_err(|error| ServeError::setting(option, &error))
 }
 
-fn ended(settings: &Settings) -> Result<Vec<Matcher>, ServeError> {
-    let texts = settings.overload.ended_topics.iter();
-    texts
-        .map(|text| Matcher::parse(text))
+fn matchers(texts: &[String], option: &str) -> Result<Vec<Matcher>, ServeError> {
+    let parsed = texts.iter().map(|text| Matcher::parse(text));
+    parsed
         .collect::<Result<_, _>>()
-        .map_err(|error| ServeError::setting("--ended-topic", &error))
+        .map_err(|error| ServeError::setting(option, &error))
 }
 
 impl Policy {
+    /// Whether the settings ask for conflation of an event with these topics.
+    #[must_use]
+    pub fn is_conflated<'a>(&self, mut topics: impl Iterator<Item = &'a str>) -> bool {
+        let matches = |topic| self.conflated.iter().any(|rule| rule.matches(topic));
+        !self.conflated.is_empty() && topics.any(matches)
+    }
+
     /// Whether a subscribe asks for nothing but topics that have ended.
     #[must_use]
     pub fn has_ended(&self, matchers: &[Matcher]) -> bool {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gush_log::{Draft, Log};
+use gush_log::{Conflation, Draft, Log};
 use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, Receiver};
 
@@ -143,6 +143,7 @@ impl Presence {
             id: None,
             kind: None,
             retry_ms: None,
+            conflation: Conflation::default(),
             data: document.into_boxed_str(),
         };
         let (done, settled) = oneshot::channel();

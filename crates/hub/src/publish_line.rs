@@ -1,8 +1,9 @@
 //! One line of a batch publish: a JSON object with the fields of an event.
 //!
 //! `{"topic": "a" or ["a", "b"], "data": "..", "id": "..", "type": "..", "retry": 3000,
-//! "private": true}`. Only `topic` has to be there; `null` is the same as absent; other names are
-//! passed over, as in a form. What the fields may hold is checked where a form's fields are.
+//! "private": true, "gush_latest": true, "gush_key": ".."}`. Only `topic` has to be there; `null`
+//! is the same as absent; other names are passed over, as in a form. What the fields may hold is
+//! checked where a form's fields are.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::admit::Rejection;
-use crate::dialect::{PublishRequest, Retry, TOPICS_MAX, invalid};
+use crate::dialect::{KEY_FIELD, LATEST_FIELD, PublishRequest, Retry, TOPICS_MAX, invalid};
 use gush_log::Draft;
 
 #[cfg(test)]
@@ -44,7 +45,11 @@ pub fn line_draft(line: &[u8]) -> Result<Draft, Rejection> {
     let Field::Is(is_private) = line.private.or(false) else {
         return Err(invalid("private", &"it has to be true or false"));
     };
+    let Field::Is(is_latest) = line.latest.or(false) else {
+        return Err(invalid(LATEST_FIELD, &"it has to be true or false"));
+    };
     let (id, kind) = (text("id", line.id)?, text("type", line.kind)?);
+    let key = text(KEY_FIELD, line.key)?;
     let request = PublishRequest {
         topics: &topics,
         data: text("data", line.data)?,
@@ -56,6 +61,8 @@ pub fn line_draft(line: &[u8]) -> Result<Draft, Rejection> {
             Field::Wrong => Retry::Invalid,
         },
         is_private,
+        is_latest,
+        key: &key,
     };
     request.checked()
 }
@@ -94,6 +101,8 @@ struct Line<'a> {
     kind: Field<Cow<'a, str>>,
     retry: Field<u64>,
     private: Field<bool>,
+    latest: Field<bool>,
+    key: Field<Cow<'a, str>>,
     /// A name that came more than once.
     twice: Option<&'static str>,
 }
@@ -106,6 +115,8 @@ enum Name {
     Type,
     Retry,
     Private,
+    Latest,
+    Key,
     Other,
 }
 
@@ -118,6 +129,8 @@ impl Name {
             Self::Type => "type",
             Self::Retry => "retry",
             Self::Private => "private",
+            Self::Latest => LATEST_FIELD,
+            Self::Key => KEY_FIELD,
             Self::Other => "",
         }
     }
@@ -130,6 +143,8 @@ impl Name {
             Self::Type => 8,
             Self::Retry => 16,
             Self::Private => 32,
+            Self::Latest => 64,
+            Self::Key => 128,
             Self::Other => 0,
         }
     }
@@ -154,6 +169,8 @@ impl<'de> Deserialize<'de> for Name {
                     "type" => Name::Type,
                     "retry" => Name::Retry,
                     "private" => Name::Private,
+                    LATEST_FIELD => Name::Latest,
+                    KEY_FIELD => Name::Key,
                     _ => Name::Other,
                 })
             }
@@ -189,6 +206,8 @@ impl<'de> Deserialize<'de> for Line<'de> {
                         Name::Type => line.kind = map.next_value::<Any<'_>>()?.text(),
                         Name::Retry => line.retry = map.next_value::<Any<'_>>()?.number(),
                         Name::Private => line.private = map.next_value::<Any<'_>>()?.truth(),
+                        Name::Latest => line.latest = map.next_value::<Any<'_>>()?.truth(),
+                        Name::Key => line.key = map.next_value::<Any<'_>>()?.text(),
                         Name::Other => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }

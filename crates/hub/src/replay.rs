@@ -11,12 +11,13 @@ use gush_log::{Log, Offset};
 use gush_middleware::PanicGuard;
 
 use crate::close::CloseReason;
+use crate::conflate::Conflation;
 use crate::frame::Framing;
 use crate::panics::Panics;
 use crate::selection::Selection;
 use crate::shard::{AbortOnPanic, Command, Inbox, SubscriberKey};
 use reader::Reader;
-use stretch::{Gauge, Recent, Stretch};
+use stretch::{Gauge, Recent, Spot, Stretch};
 
 // Framed events, shared by all who need them.
 pub(crate) mod stretch;
@@ -67,6 +68,8 @@ pub(crate) struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) from: Offset,
+    /// A part of the event at `from` is out.
+    pub(crate) is_begun: bool,
     pub(crate) selection: Arc<Selection>,
     pub(crate) framing: Framing,
 }
@@ -95,6 +98,7 @@ impl Request {
         Some(Self {
             place: Place {
                 from,
+                is_begun: false,
                 ..self.place.clone()
             },
             bytes_max: self.bytes_max,
@@ -169,7 +173,11 @@ struct State {
 
 impl Replayer {
     /// Starts the helper threads.
-    pub(crate) fn start(log: &Arc<dyn Log>, panics: &Arc<Panics>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        log: &Arc<dyn Log>,
+        conflation: &Arc<Conflation>,
+        panics: &Arc<Panics>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let damage = Arc::new(Damage::default());
         let recent = Arc::new(Mutex::new(Recent::new(RECENT_MAX, RECENT_BYTES_MAX)));
@@ -181,6 +189,7 @@ impl Replayer {
             let panics = Arc::clone(panics);
             let reader = Reader {
                 log: Arc::clone(log),
+                conflation: Arc::clone(conflation),
                 damage: Arc::clone(&damage),
                 recent: Arc::clone(&recent),
                 gauge: gauge.clone(),
@@ -206,16 +215,24 @@ impl Replayer {
         })
     }
 
-    /// A stretch that was framed lately and that somebody at `from` gets on with. Waits for
+    /// A stretch that was framed lately and that somebody at this spot gets on with. Waits for
     /// nothing but a short lock.
     pub(crate) fn recent(
         &self,
-        from: Offset,
+        spot: Spot,
         selection: &Arc<Selection>,
         framing: Framing,
     ) -> Option<Arc<Stretch>> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.find(from, selection, framing)
+        recent.find(spot, selection, framing)
+    }
+
+    /// Lets go of what was framed: other rules hold from now on.
+    pub(crate) fn forget(&self) {
+        self.recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Where to frame on ahead of a stretch that is being sent; see [`Recent::lead`].

@@ -15,6 +15,7 @@ use crate::accept::{Listener, accept};
 use crate::budget::{self, Budget};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Loaded, Settings, reload_changes};
+use crate::conflate::Conflation;
 use crate::dev::{self, DevInfo};
 use crate::drain;
 use crate::error::ServeError;
@@ -158,22 +159,21 @@ impl Running {
         clock: Clock,
         (plan, seats): (Plan, Vec<Seat>),
     ) -> Result<Self, ServeError> {
-        let settings = &policy.settings;
+        let policy = Arc::new(PolicyCell::new(policy));
+        let now = policy.load_full();
+        let settings = &now.settings;
         let doors: Vec<_> = seats.iter().map(ShardDoor::of).collect();
         let inboxes = doors.iter().map(|door| Arc::clone(&door.inbox)).collect();
-        let window = Arc::new(Window::new(
-            log.bounds().next,
-            settings.window_bytes,
-            settings.window_events,
-            inboxes,
-        ));
+        let next = log.bounds().next;
+        let conflation = Arc::new(Conflation::new(Arc::clone(&policy), next));
+        let window = Window::new(next, settings.window_bytes, settings.window_events, inboxes);
+        let window = Arc::new(window.conflating(&conflation));
         log.set_tail(Arc::clone(&window) as Arc<dyn gush_log::Tail>);
         let mut metrics = Metrics::new(plan.shards);
         metrics.stream_log = Arc::new(StreamRecords::start(settings)?);
-        let replayer = Replayer::start(&log, &metrics.panics)
+        let replayer = Replayer::start(&log, &conflation, &metrics.panics)
             .map_err(|error| ServeError::new(format!("the log's readers: {error}")))?;
         let replayer = Arc::new(replayer);
-        let policy = Arc::new(PolicyCell::new(policy));
         let presence = Arc::new(Presence::new(Arc::clone(&log)));
         let shared = Arc::new(Shared {
             window: Arc::clone(&window),
@@ -182,6 +182,7 @@ impl Running {
             clock: clock.clone(),
             panics: Arc::clone(&metrics.panics),
             stream_log: Arc::clone(&metrics.stream_log),
+            conflation,
         });
         let started = seats.into_iter().zip(&metrics.shards);
         let shards = started
@@ -319,6 +320,7 @@ impl Running {
                 keep_fixed(&fixed, &old.settings, &mut settings);
                 let policy = Policy::new(settings).map_err(|error| error.to_string())?;
                 self.hub.policy.store(policy);
+                self.hub.replayer.forget();
                 watch_keys(&self.hub.policy.load_full(), self.hub.now_unix());
                 Ok((changed, fixed))
             });

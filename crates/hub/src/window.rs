@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use gush_log::{Offset, Position, RecordRef, Tail};
 
+use crate::conflate::{Conflation, Slot};
 use crate::frame::{Frame, FramePool};
 use crate::shard::Inbox;
 
@@ -20,6 +21,8 @@ pub struct Entry {
     pub position: Position,
     /// Only for subscribers with a matching grant.
     pub is_private: bool,
+    /// The events that may stand for it; `None`: none.
+    pub slot: Option<Slot>,
     /// Each topic behind its length in two bytes.
     topics: Bytes,
     /// What goes to sockets.
@@ -38,8 +41,9 @@ impl Entry {
         Topics(&self.topics)
     }
 
-    fn from_record(event: &RecordRef<'_>, pool: &mut FramePool) -> Self {
+    fn from_record(event: &RecordRef<'_>, slot: Option<Slot>, pool: &mut FramePool) -> Self {
         Self {
+            slot,
             position: event.position,
             is_private: event.is_private,
             topics: pool.pack(|out| {
@@ -89,8 +93,8 @@ struct Maker {
 }
 
 impl Maker {
-    fn make(&mut self, event: &RecordRef<'_>) -> Arc<Entry> {
-        let entry = Entry::from_record(event, &mut self.pool);
+    fn make(&mut self, event: &RecordRef<'_>, slot: Option<Slot>) -> Arc<Entry> {
+        let entry = Entry::from_record(event, slot, &mut self.pool);
         if let Some(mut place) = self.spare.pop()
             && let Some(free) = Arc::get_mut(&mut place)
         {
@@ -123,6 +127,7 @@ pub struct Window {
     bytes_max: usize,
     events_max: usize,
     shards: Vec<Arc<Inbox>>,
+    conflation: Option<Arc<Conflation>>,
 }
 
 #[derive(Debug, Default)]
@@ -149,7 +154,15 @@ impl Window {
             bytes_max,
             events_max: events_max.max(1),
             shards,
+            conflation: None,
         }
+    }
+
+    /// Has the newest events of each slot noted.
+    #[must_use]
+    pub fn conflating(mut self, conflation: &Arc<Conflation>) -> Self {
+        self.conflation = Some(Arc::clone(conflation));
+        self
     }
 
     /// The offset after the newest event.
@@ -198,7 +211,16 @@ impl Tail for Window {
     fn committed(&self, events: &mut dyn Iterator<Item = RecordRef<'_>>) {
         let mut maker = self.maker.lock().unwrap_or_else(PoisonError::into_inner);
         let (maker, entries) = &mut *maker;
-        entries.extend(events.map(|event| maker.make(&event)));
+        let lens = self
+            .conflation
+            .as_ref()
+            .map(|known| known.lens(self.next()));
+        // Noted before it can be seen: whoever is told that a newer one stands for an event finds
+        // that one.
+        entries.extend(events.map(|event| {
+            let slot = lens.as_ref().and_then(|lens| lens.note(&event));
+            maker.make(&event, slot)
+        }));
         self.exchange(entries);
         for shard in &self.shards {
             shard.wake_for_events();
@@ -224,10 +246,11 @@ mod tests {
             id: None,
             kind: None,
             retry_ms: None,
+            conflation: gush_log::Conflation::default(),
             data: "".into(),
         };
         let event = draft.as_record(position, 0);
-        let entry = Entry::from_record(&event, &mut FramePool::new(1 << 20));
+        let entry = Entry::from_record(&event, None, &mut FramePool::new(1 << 20));
         let topics: Vec<_> = entry.topics().collect();
         assert_eq!(topics, ["a", "é/{x}", "b".repeat(4096).as_str()]);
     }

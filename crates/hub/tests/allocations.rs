@@ -15,7 +15,7 @@ use gush_hub::config::{Settings, Sources};
 use gush_hub::matcher_table::MatcherTable;
 use gush_hub::topic::Matcher;
 use gush_hub::window::Window;
-use gush_log::{DiskConfig, DiskLog, Draft, Log, MemoryConfig, MemoryLog, Sync};
+use gush_log::{Conflation, DiskConfig, DiskLog, Draft, Log, MemoryConfig, MemoryLog, Sync};
 
 /// The system's allocator, with counts for each thread.
 struct Counting;
@@ -280,6 +280,7 @@ fn drafts(count: usize) -> Vec<Draft> {
         id: None,
         kind: None,
         retry_ms: None,
+        conflation: Conflation::default(),
         data: format!("{i:0>200}").into(),
     };
     (0..count).map(draft).collect()

@@ -15,7 +15,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use gush_log::{
-    AppendErrorKind, DiskConfig, DiskLog, Draft, Flow, Located, Log, Offset, ReadLimit, Sync,
+    AppendErrorKind, Conflation, DiskConfig, DiskLog, Draft, Flow, Located, Log, Offset, ReadLimit,
+    Sync,
 };
 use gush_sse::EventId;
 
@@ -133,6 +134,7 @@ fn fill(
             id,
             kind: None,
             retry_ms: None,
+            conflation: Conflation::default(),
             data: format!("{{\"order\":{number},\"status\":\"{:080}\"}}", 0).into(),
         };
         let sender = sender.clone();

@@ -10,8 +10,8 @@ use std::time::Duration;
 use gush_sse::{EventId, EventType};
 
 use crate::{
-    AppendError, AppendErrorKind, Appended, Draft, Epoch, Flow, Located, Log, Offset, Position,
-    ReadEnd, ReadLimit, RecordRef, Tail,
+    AppendError, AppendErrorKind, Appended, Conflation, Draft, Epoch, Flow, Located, Log, Offset,
+    Position, ReadEnd, ReadLimit, RecordRef, Tail,
 };
 
 #[path = "contract/batch.rs"]
@@ -61,6 +61,7 @@ fn draft(data: &str) -> Draft {
         id: None,
         kind: None,
         retry_ms: None,
+        conflation: Conflation::default(),
         data: data.into(),
     }
 }
@@ -193,6 +194,10 @@ fn what_is_read_is_what_was_appended(log: &Arc<dyn Log>) {
         id: EventId::parse("urn:own").expect("good"),
         kind: EventType::parse("added").expect("good"),
         retry_ms: Some(u64::MAX),
+        conflation: Conflation {
+            is_latest: true,
+            key: Some("a key/ü".into()),
+        },
         data: "1\r\n2\0 ü".into(),
     };
     let big = Draft {
@@ -220,6 +225,10 @@ fn what_is_read_is_what_was_appended(log: &Arc<dyn Log>) {
                 .kind
                 .and_then(|kind| EventType::parse(kind).expect("good")),
             retry_ms: record.retry_ms,
+            conflation: Conflation {
+                is_latest: record.is_latest,
+                key: record.key.map(Into::into),
+            },
             data: record.data.into(),
         });
         Flow::Continue

@@ -7,6 +7,15 @@ use gush_sse::{EventId, EventType};
 
 use crate::{GENERATED_ID_BYTES, Offset, Position};
 
+/// Whether readers that are behind may do with the newest of several events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conflation {
+    /// The publisher asked for it.
+    pub is_latest: bool,
+    /// What tells the events apart that do not stand for each other, besides their topics.
+    pub key: Option<Box<str>>,
+}
+
 /// A checked event that has no place yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
@@ -20,6 +29,8 @@ pub struct Draft {
     pub kind: Option<EventType>,
     /// The SSE `retry` field in milliseconds; absent or 0: not sent.
     pub retry_ms: Option<u64>,
+    /// Whether a newer event may stand for it.
+    pub conflation: Conflation,
     /// The payload as published; line ends are split when it is encoded.
     pub data: Box<str>,
 }
@@ -37,6 +48,8 @@ impl Draft {
             id: self.id.as_ref().map(EventId::as_str),
             kind: self.kind.as_ref().map(EventType::as_str),
             retry_ms: self.retry_ms,
+            is_latest: self.conflation.is_latest,
+            key: self.conflation.key.as_deref(),
             data: &self.data,
         }
     }
@@ -101,6 +114,10 @@ pub struct RecordRef<'a> {
     pub kind: Option<&'a str>,
     /// The SSE `retry` field in milliseconds.
     pub retry_ms: Option<u64>,
+    /// The publisher lets a newer event of its topics and key stand for it.
+    pub is_latest: bool,
+    /// The key, if the publisher gave one.
+    pub key: Option<&'a str>,
     /// The payload.
     pub data: &'a str,
 }

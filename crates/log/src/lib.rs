@@ -3,7 +3,7 @@
 //! The crate knows nothing of HTTP and nothing of subscribers.
 //!
 //! ```
-//! use gush_log::{DiskConfig, DiskLog, Draft, Flow, Located, Log, ReadLimit};
+//! use gush_log::{Conflation, DiskConfig, DiskLog, Draft, Flow, Located, Log, ReadLimit};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
@@ -17,6 +17,7 @@
 //!     id: None,
 //!     kind: None,
 //!     retry_ms: None,
+//!     conflation: Conflation::default(),
 //!     data: "paid".into(),
 //! };
 //! log.append(draft, Box::new(move |outcome| drop(sender.send(outcome))));
@@ -78,7 +79,7 @@ mod sim;
 pub mod contract;
 
 pub use disk::{DiskConfig, DiskLog, OpenError, Sync};
-pub use event::{Draft, RecordRef, TopicsRef, WireId};
+pub use event::{Conflation, Draft, RecordRef, TopicsRef, WireId};
 pub use log::{
     AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Flow, Located, Log,
     ReadEnd, ReadError, ReadLimit, Reply, Tail,

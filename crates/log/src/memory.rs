@@ -7,8 +7,9 @@ use crate::hash::hash_id;
 use crate::host::now_ms;
 use crate::lock::lock;
 use crate::{
-    AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Draft, Epoch, Flow,
-    Located, Log, Offset, Position, ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail, WireId,
+    AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Conflation, Draft, Epoch,
+    Flow, Located, Log, Offset, Position, ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail,
+    WireId,
 };
 
 /// How much a [`MemoryLog`] keeps. At either bound the oldest events are dropped.
@@ -100,6 +101,7 @@ impl Desk {
                     id: None,
                     kind: None,
                     retry_ms: None,
+                    conflation: Conflation::default(),
                     data: Box::default(),
                 };
                 self.spare.push(place);
@@ -455,6 +457,7 @@ mod tests {
             id: None,
             kind: None,
             retry_ms: None,
+            conflation: Conflation::default(),
             data: "x".repeat(bytes).into(),
         };
         for _ in 0..100 {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! marker u32 | crc u32 | length u32 | offset u64 | time_ms u64 | body (length bytes)
-//! body: flags u8 | [id u16+] | [type u16+] | [retry u64] | topics u32+ (each u16+) | data u32+
+//! body: flags u8 | [id u16+] | [type u16+] | [retry u64] | [key u16+] | topics u32+ (each u16+)
+//!       | data u32+
 //! ```
 //!
 //! All numbers are little-endian; `u16+` is a length and that many bytes. The CRC covers all that
@@ -24,6 +25,11 @@ const FLAG_PRIVATE: u8 = 1;
 const FLAG_ID: u8 = 2;
 const FLAG_KIND: u8 = 4;
 const FLAG_RETRY: u8 = 8;
+/// A newer event may stand for it. This and the next came later: a hub from before them takes such
+/// a record for damaged.
+const FLAG_LATEST: u8 = 16;
+const FLAG_KEY: u8 = 32;
+const FLAGS_KNOWN: u8 = FLAG_PRIVATE | FLAG_ID | FLAG_KIND | FLAG_RETRY | FLAG_LATEST | FLAG_KEY;
 
 /// What makes the records of one segment recognisable: random, written in its header.
 ///
@@ -66,7 +72,11 @@ pub(crate) fn record_len(draft: &Draft) -> Option<usize> {
         .as_ref()
         .map_or(0, |kind| 2 + kind.as_str().len());
     let retry = draft.retry_ms.map_or(0, |_| 8);
-    let length = RECORD_BYTES_MIN + id + kind + retry + topics + draft.data.len();
+    let key = match &draft.conflation.key {
+        Some(key) => 2 + usize::from(u16::try_from(key.len()).ok()?),
+        None => 0,
+    };
+    let length = RECORD_BYTES_MIN + id + kind + retry + key + topics + draft.data.len();
     (length <= RECORD_BYTES_MAX).then_some(length)
 }
 
@@ -109,6 +119,13 @@ fn encode_body(draft: &Draft, out: &mut Vec<u8>) {
     if let Some(retry_ms) = draft.retry_ms {
         flags |= FLAG_RETRY;
         out.extend_from_slice(&retry_ms.to_le_bytes());
+    }
+    if draft.conflation.is_latest {
+        flags |= FLAG_LATEST;
+    }
+    if let Some(key) = &draft.conflation.key {
+        flags |= FLAG_KEY;
+        push_short(key, out);
     }
     out[flags_at] = flags;
     let packed: usize = draft.topics.iter().map(|topic| 2 + topic.len()).sum();
@@ -161,6 +178,8 @@ struct Body<'a> {
     id: Option<&'a str>,
     kind: Option<&'a str>,
     retry_ms: Option<u64>,
+    is_latest: bool,
+    key: Option<&'a str>,
     topics: &'a [u8],
     data: &'a str,
 }
@@ -183,6 +202,8 @@ impl<'a> Raw<'a> {
             id: self.body.id,
             kind: self.body.kind,
             retry_ms: self.body.retry_ms,
+            is_latest: self.body.is_latest,
+            key: self.body.key,
             data: self.body.data,
         }
     }
@@ -233,7 +254,7 @@ pub(crate) fn decode(record: &[u8]) -> Option<Raw<'_>> {
 fn decode_body(body: &[u8]) -> Option<Body<'_>> {
     let (flags, mut rest) = body.split_first()?;
     let flags = *flags;
-    if flags & !(FLAG_PRIVATE | FLAG_ID | FLAG_KIND | FLAG_RETRY) != 0 {
+    if flags & !FLAGS_KNOWN != 0 {
         return None;
     }
     let id = if flags & FLAG_ID == 0 {
@@ -253,6 +274,11 @@ fn decode_body(body: &[u8]) -> Option<Body<'_>> {
         rest = after;
         Some(u64::from_le_bytes(*number))
     };
+    let key = if flags & FLAG_KEY == 0 {
+        None
+    } else {
+        Some(take_short(&mut rest)?)
+    };
     let topics = take_long(&mut rest)?;
     check_topics(topics)?;
     let data = std::str::from_utf8(take_long(&mut rest)?).ok()?;
@@ -262,6 +288,8 @@ fn decode_body(body: &[u8]) -> Option<Body<'_>> {
         id,
         kind,
         retry_ms,
+        is_latest: flags & FLAG_LATEST != 0,
+        key,
         topics,
         data,
     })

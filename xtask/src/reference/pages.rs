@@ -149,9 +149,13 @@ A plain Mercure client never meets them: they are off unless a request asks for 
 | `gush-gap` | type of an event in the stream | events after the id you sent are lost; \
 `data` is `{\"requested\":\"<id>\",\"reason\":\"unknown\"}`, or reason `trimmed` or `damaged`; the \
 event's id is the last stored one, so that resuming goes on from there |
+| `gush_latest=1` | form of a publish, or `true` in a line of a batch | \
+for readers that are behind a newer event of the same topics and key \
+[may stand for this one](../concepts/conflation.md) |
+| `gush_key=KEY` | form of a publish, or a line of a batch | the key, up to 256 bytes |
 | `application/x-ndjson` | `Content-Type` of a publish | [many events in one request]\
 (../concepts/batch.md), a JSON object on each line: `topic`, `data`, `id`, `type`, `retry`, \
-`private`; the answer has the same type and one line for each: `{\"id\":\"<id>\"}`, or \
+`private`, `gush_latest`, `gush_key`; the answer has the same type and one line for each: `{\"id\":\"<id>\"}`, or \
 `{\"error\":\"<why>\",\"status\":400,\"line\":3}` |
 ";
 

@@ -14,7 +14,7 @@ use gush_hub::matcher_table::MatcherTable;
 use gush_hub::request::parse_subscribe;
 use gush_hub::topic::Matcher;
 use gush_hub::window::Window;
-use gush_log::{Draft, Epoch, Log, MemoryConfig, MemoryLog, Offset, Position};
+use gush_log::{Conflation, Draft, Epoch, Log, MemoryConfig, MemoryLog, Offset, Position};
 
 use super::Scenario;
 
@@ -28,6 +28,7 @@ fn draft() -> Draft {
         id: None,
         kind: None,
         retry_ms: None,
+        conflation: Conflation::default(),
         data: "0123456789".repeat(20).into(),
     }
 }

@@ -287,6 +287,7 @@ fn blank() -> Settings {
         flush_interval: Duration::ZERO,
         flush_batch: 0,
         flush_topics: Vec::new(),
+        conflate_topics: Vec::new(),
         head_timeout: Duration::ZERO,
         body_timeout: Duration::ZERO,
         max_body: 0,

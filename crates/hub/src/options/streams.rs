@@ -166,4 +166,16 @@ pub(super) const ROWS: &[OptionSpec] = &[
         get: |s| Value::from_list(&s.flush_topics),
         ..ROW
     },
+    OptionSpec {
+        key: "conflate_topic",
+        file_alias: Some("conflate_topics"),
+        form: Form::Matchers,
+        help: "Topics of which readers that are behind get only the newest event; may be repeated",
+        why: "For values of which only the last one counts: prices, positions, counters. Whoever \
+              keeps up gets all of them. A publisher can ask for the same with `gush_latest`, and \
+              keep several values of a topic apart with `gush_key`.",
+        set: |s, v| s.conflate_topics = v.list(),
+        get: |s| Value::from_list(&s.conflate_topics),
+        ..ROW
+    },
 ];

@@ -13,6 +13,7 @@ use super::*;
 use crate::answer;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::conflate::Conflation;
 use crate::hub::Parts as HubParts;
 use crate::limits::Plan;
 use crate::metrics::Metrics;
@@ -46,14 +47,17 @@ fn hub() -> Arc<Hub> {
     };
     let log: Arc<dyn Log> = Arc::new(MemoryLog::new(config));
     let policy = Policy::new(settings(KEY)).expect("valid settings");
+    let policy = Arc::new(PolicyCell::new(policy));
+    let conflation = Conflation::new(Arc::clone(&policy), log.bounds().next);
+    let replayer = Replayer::start(&log, &Arc::new(conflation), &Arc::default());
     Arc::new(Hub::new(HubParts {
         window: Arc::new(Window::new(log.bounds().next, 1 << 20, 100, Vec::new())),
         shards: Vec::new(),
-        policy: Arc::new(PolicyCell::new(policy)),
+        policy,
         metrics: Metrics::new(0),
         presence: Arc::new(Presence::new(Arc::clone(&log))),
         clock: Clock::manual(),
-        replayer: Arc::new(Replayer::start(&log, &Arc::default()).expect("threads")),
+        replayer: Arc::new(replayer.expect("threads")),
         plan: Plan::new(&Settings::default(), 1, 1000),
         log,
     }))

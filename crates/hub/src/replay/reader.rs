@@ -8,8 +8,9 @@ use gush_sse::{EventFields, Measured};
 use super::damage::{Damage, Gap};
 use super::ids::Ids;
 use super::pool::Pool;
-use super::stretch::{Gauge, Mark, Recent, Stretch};
+use super::stretch::{Conflated, Gauge, Mark, Recent, Spot, Stretch};
 use super::{Failure, Place, Read, Request};
+use crate::conflate::{Conflation, Lens, Standing};
 use crate::frame::{Framing, push_chunk};
 use crate::selection::Selection;
 
@@ -25,6 +26,7 @@ const SCAN_COMPARISONS_MAX: usize = 256 * 1024;
 /// What one helper thread reads with.
 pub(super) struct Reader {
     pub(super) log: Arc<dyn Log>,
+    pub(super) conflation: Arc<Conflation>,
     pub(super) damage: Arc<Damage>,
     pub(super) recent: Arc<Mutex<Recent>>,
     pub(super) gauge: Gauge,
@@ -38,6 +40,7 @@ struct Framed {
     framing: Framing,
     ids: Ids,
     verdict: Verdict,
+    conflated: Conflated,
 }
 
 impl Reader {
@@ -48,8 +51,15 @@ impl Reader {
             from,
             selection,
             framing,
+            is_begun,
         } = &request.place;
-        if let Some(stretch) = lock(&self.recent).find(*from, selection, *framing) {
+        let version = self.conflation.version();
+        let spot = Spot {
+            cursor: *from,
+            is_begun: *is_begun,
+            version,
+        };
+        if let Some(stretch) = lock(&self.recent).find(spot, selection, *framing) {
             return Read {
                 outcome: Ok(stretch),
                 gap: None,
@@ -61,6 +71,7 @@ impl Reader {
             framing: *framing,
             ids: Ids::default(),
             verdict: Verdict::default(),
+            conflated: Conflated::default(),
         };
         let (start, next) = match self.fill(request, &mut framed) {
             Ok(range) => range,
@@ -74,7 +85,7 @@ impl Reader {
         };
         let bytes = self.pool.freeze(framed.bytes);
         let stretch = Stretch::new(bytes, framed.marks, (start, next), &self.gauge);
-        let stretch = Arc::new(stretch);
+        let stretch = Arc::new(stretch.conflated(framed.conflated));
         if next > start {
             lock(&self.recent).keep(selection, *framing, &stretch);
         }
@@ -86,7 +97,13 @@ impl Reader {
 
     /// Where what was read begins and ends: all between is there.
     fn fill(&self, request: &Request, framed: &mut Framed) -> Result<(Offset, Offset), ReadError> {
-        let (selection, from) = (&request.place.selection, request.place.from);
+        let Place {
+            from,
+            selection,
+            is_begun,
+            ..
+        } = &request.place;
+        let from = *from;
         let mut expected = from;
         let mut first_found = None;
         let comparisons = selection.matchers.len() + selection.grants.len();
@@ -94,27 +111,49 @@ impl Reader {
             events_max: (SCAN_COMPARISONS_MAX / comparisons.max(1)).clamp(64, SCAN_EVENTS_MAX),
             bytes_max: SCAN_BYTES_MAX,
         };
-        let end: ReadEnd = self.log.read(from, limit, &mut |record| {
-            let offset = record.offset();
-            if offset > expected && expected > from {
-                return Flow::StopBefore;
+        // Before the first look at what is known: what changes later makes the stretch too old, not
+        // too fresh.
+        let version = self.conflation.version();
+        let lens = self.conflation.lens(self.log.bounds().next);
+        loop {
+            // The event from which on it is not known what came later.
+            let mut unknown_from = None;
+            let end: ReadEnd = self.log.read(expected, limit, &mut |record| {
+                let offset = record.offset();
+                if offset > expected && expected > from {
+                    return Flow::StopBefore;
+                }
+                if framed.verdict.on(selection, &record) {
+                    let has_to_be_finished = *is_begun && offset == from;
+                    match framed.weigh(&record, &lens, version) {
+                        Standing::Superseded if !has_to_be_finished => {
+                            framed.conflated.passed.push(offset);
+                        }
+                        Standing::Unknown => {
+                            unknown_from = Some(offset);
+                            return Flow::StopBefore;
+                        }
+                        _ => framed.append(&record),
+                    }
+                }
+                first_found.get_or_insert(offset);
+                expected = offset.plus(1);
+                if framed.bytes.len() >= request.bytes_max {
+                    Flow::Stop
+                } else {
+                    Flow::Continue
+                }
+            })?;
+            if let Some(offset) = unknown_from {
+                self.conflation.look_back(&*self.log, offset);
+                continue;
             }
-            first_found.get_or_insert(offset);
-            expected = offset.plus(1);
-            if framed.verdict.on(selection, &record) {
-                framed.append(&record);
-            }
-            if framed.bytes.len() >= request.bytes_max {
-                Flow::Stop
-            } else {
-                Flow::Continue
-            }
-        })?;
-        // What is missing at the end is the next chunk's gap, unless this one has nothing else.
-        Ok(match first_found {
-            Some(first) => (first, expected),
-            None => (end.next, end.next),
-        })
+            // What is missing at the end is the next chunk's gap, unless this one has nothing else.
+            return Ok(match first_found {
+                Some(first) => (first, expected),
+                None => (end.next, end.next),
+            });
+        }
     }
 
     /// Whether stretches are kept that [`Self::forget`] would let go of.
@@ -143,6 +182,15 @@ impl Reader {
 }
 
 impl Framed {
+    /// How an event stands to those that may stand for it.
+    fn weigh(&mut self, record: &RecordRef<'_>, lens: &Lens<'_>, version: u64) -> Standing {
+        let Some(slot) = lens.slot_of(record) else {
+            return Standing::Newest;
+        };
+        self.conflated.made_at = Some(version);
+        lens.standing(slot, record.offset())
+    }
+
     /// Appends an event exactly as [`crate::frame::FramePool::encode`] has it: a subscriber that
     /// stopped in the middle of one goes on in the other.
     fn append(&mut self, record: &RecordRef<'_>) {

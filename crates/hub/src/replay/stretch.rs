@@ -38,14 +38,45 @@ impl Drop for Counted {
 /// An event of a stretch: its offset, and where it ends in the bytes.
 pub(crate) type Mark = (Offset, usize);
 
-/// The events of `[from, next)` that are for one selection, in one framing. Nothing of that range
-/// was missing when it was read.
+/// Where a subscriber stands that looks for what to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) cursor: Offset,
+    /// A part of the event at the cursor is out: whatever stands for it, it has to be finished.
+    pub(crate) is_begun: bool,
+    /// Of what is known of conflated events.
+    pub(crate) version: u64,
+}
+
+impl From<Offset> for Spot {
+    fn from(cursor: Offset) -> Self {
+        Self {
+            cursor,
+            is_begun: false,
+            version: 0,
+        }
+    }
+}
+
+/// What conflation left out of a stretch, and what it may leave out later.
+#[derive(Debug, Default)]
+pub(crate) struct Conflated {
+    /// Events that newer ones stand for, ascending.
+    pub(crate) passed: Vec<Offset>,
+    /// With this version of what is known, if there are events in the stretch that a newer one may
+    /// stand for by now.
+    pub(crate) made_at: Option<u64>,
+}
+
+/// The events of `[from, next)` that are for one selection, in one framing, but for those that
+/// newer ones stand for. Nothing of that range was missing when it was read.
 #[derive(Debug)]
 pub(crate) struct Stretch {
     bytes: Bytes,
     marks: Vec<Mark>,
     from: Offset,
     next: Offset,
+    conflated: Conflated,
     /// What follows it was asked for ahead.
     is_led: AtomicBool,
     /// Somebody is being sent it.
@@ -96,11 +127,45 @@ impl Stretch {
             is_begun: AtomicBool::new(false),
             from,
             next,
+            conflated: Conflated::default(),
             _counted: Counted {
                 gauge: gauge.clone(),
                 bytes: held,
             },
         }
+    }
+
+    /// With what conflation did to it. Its few bytes are not counted.
+    pub(crate) fn conflated(mut self, conflated: Conflated) -> Self {
+        self.conflated = conflated;
+        self
+    }
+
+    /// Whether it holds events that newer ones may stand for by now.
+    pub(crate) const fn may_age(&self) -> bool {
+        self.conflated.made_at.is_some()
+    }
+
+    /// How many events between two cursors were left out for newer ones.
+    pub(crate) fn passed(&self, (from, until): (Offset, Offset)) -> usize {
+        let passed = &self.conflated.passed;
+        let before = |cursor| passed.partition_point(|offset| *offset < cursor);
+        before(until).saturating_sub(before(from))
+    }
+
+    /// Whether somebody at this spot gets on with it, though it was made for another.
+    pub(crate) fn serves(&self, spot: Spot) -> bool {
+        let is_fresh = self
+            .conflated
+            .made_at
+            .is_none_or(|made_at| made_at == spot.version);
+        self.covers(spot.cursor) && is_fresh && (!spot.is_begun || self.has(spot.cursor))
+    }
+
+    fn has(&self, offset: Offset) -> bool {
+        self.marks
+            .binary_search_by_key(&offset, |mark| mark.0)
+            .is_ok()
     }
 
     /// Whether somebody at `cursor` gets on with it.
@@ -205,17 +270,18 @@ impl Recent {
 
     pub(crate) fn find(
         &mut self,
-        cursor: Offset,
+        spot: impl Into<Spot>,
         selection: &Arc<Selection>,
         framing: Framing,
     ) -> Option<Arc<Stretch>> {
+        let spot = spot.into();
         let hash = LazyCell::new(|| self.hasher.hash_one(selection));
         let is_same = |kept: &Kept| {
             Arc::ptr_eq(&kept.selection, selection)
                 || (kept.hash == *hash && kept.selection == *selection)
         };
         let fits =
-            |kept: &Kept| kept.stretch.covers(cursor) && kept.framing == framing && is_same(kept);
+            |kept: &Kept| kept.stretch.serves(spot) && kept.framing == framing && is_same(kept);
         let index = self.kept.iter().rposition(fits)?;
         let kept = self.kept.remove(index)?;
         let stretch = Arc::clone(&kept.stretch);

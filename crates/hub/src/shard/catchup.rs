@@ -13,7 +13,7 @@ use super::subscriber::{NEVER, Phase, Sent, Subscriber};
 use crate::close::CloseReason;
 use crate::dialect;
 use crate::frame::{Frame, Framing};
-use crate::replay::stretch::{Gauge, Mark, Stretch};
+use crate::replay::stretch::{Conflated, Gauge, Mark, Stretch};
 use crate::replay::{Asker, Chunk, Gap, Place, Request};
 use crate::socket::{Outgoing, SinkKind};
 use crate::window::Entry;
@@ -158,19 +158,20 @@ impl Shard {
     fn source_for(&mut self, key: SubscriberKey) -> Option<Source> {
         let kept = self.behind.take(key.index);
         let subscriber = self.subscribers.of_key(key)?;
-        let (cursor, framing) = (subscriber.cursor, subscriber.sink.framing());
-        if let Some(stretch) = kept.filter(|stretch| stretch.covers(cursor)) {
+        let spot = subscriber.spot(self.shared.conflation.version());
+        let framing = subscriber.sink.framing();
+        if let Some(stretch) = kept.filter(|stretch| stretch.covers(spot.cursor)) {
             return Some(Source::Log(stretch));
         }
         let selection = &subscriber.selection;
-        if let Some(stretch) = self.behind.recent.find(cursor, selection, framing) {
+        if let Some(stretch) = self.behind.recent.find(spot, selection, framing) {
             return Some(Source::Window(stretch));
         }
         if let Some(stretch) = self.frame_window(key) {
             return Some(Source::Window(stretch));
         }
         let selection = &self.subscribers.of_key(key)?.selection;
-        let recent = self.shared.replayer.recent(cursor, selection, framing);
+        let recent = self.shared.replayer.recent(spot, selection, framing);
         recent.map(Source::Log)
     }
 
@@ -179,6 +180,9 @@ impl Shard {
     pub(super) fn frame_window(&mut self, key: SubscriberKey) -> Option<Arc<Stretch>> {
         let subscriber = self.subscribers.of_key(key)?;
         let (from, framing) = (subscriber.cursor, subscriber.sink.framing());
+        let conflation = &self.shared.conflation;
+        let version = conflation.version();
+        let mut conflated = Conflated::default();
         let entries = &mut self.entries;
         entries.clear();
         self.shared.window.take(from, TURN_ENTRIES, entries);
@@ -190,9 +194,19 @@ impl Shard {
                 break;
             }
             if subscriber.selection.wants(entry.topics(), entry.is_private) {
+                if let Some(slot) = entry.slot {
+                    conflated.made_at = Some(version);
+                    // What is half out has to be finished.
+                    let is_begun = subscriber.partial > 0 && entry.offset() == from;
+                    if !is_begun && conflation.is_superseded(slot, entry.offset()) {
+                        conflated.passed.push(entry.offset());
+                        next = entry.offset().plus(1);
+                        continue;
+                    }
+                }
                 let framed = entry.frame.framed(framing);
                 if framed.len() >= WRITE_BYTES_MAX && marks.is_empty() {
-                    return Some(lone_stretch(&entry, framing, from));
+                    return Some(lone_stretch(&entry, framing, from, conflated));
                 }
                 if framed.len() >= WRITE_BYTES_MAX {
                     // It goes alone, in the next stretch.
@@ -207,7 +221,8 @@ impl Shard {
             return None;
         }
         let gauge = &self.shared.replayer.gauge;
-        let stretch = Arc::new(Stretch::new(bytes.into(), marks, (from, next), gauge));
+        let stretch = Stretch::new(bytes.into(), marks, (from, next), gauge);
+        let stretch = Arc::new(stretch.conflated(conflated));
         let selection = &subscriber.selection;
         self.behind.recent.keep(selection, framing, &stretch);
         Some(stretch)
@@ -242,6 +257,7 @@ impl Shard {
         replayer.ask(Request {
             place: Place {
                 from: subscriber.cursor,
+                is_begun: subscriber.partial > 0,
                 selection: Arc::clone(&subscriber.selection),
                 framing: subscriber.sink.framing(),
             },
@@ -276,6 +292,7 @@ impl Shard {
         replayer.ask(Request {
             place: Place {
                 from,
+                is_begun: false,
                 selection: Arc::clone(&subscriber.selection),
                 framing: subscriber.sink.framing(),
             },
@@ -299,7 +316,8 @@ impl Shard {
             self.visit.subject = key.index;
             let replayer = &self.shared.replayer;
             let framing = subscriber.sink.framing();
-            let recent = replayer.recent(subscriber.cursor, &subscriber.selection, framing);
+            let spot = subscriber.spot(self.shared.conflation.version());
+            let recent = replayer.recent(spot, &subscriber.selection, framing);
             if let Some(stretch) = recent {
                 self.behind.keep(key.index, stretch);
                 self.make_ready(key.index);
@@ -359,7 +377,7 @@ impl Shard {
             return true;
         }
         if !subscriber.selection.wants_gap || !subscriber.at_border() {
-            self.metrics.gaps.add(1);
+            self.count_gap(gap);
             self.close(key.index, CloseReason::Gap);
             return false;
         }
@@ -367,7 +385,7 @@ impl Shard {
         let length = notice.framed(subscriber.sink.framing()).len();
         match subscriber.sink.write(&Outgoing::one(&notice), 0) {
             Ok(taken) if taken == length => {
-                self.metrics.gaps.add(1);
+                self.count_gap(gap);
                 true
             }
             Ok(0) => {
@@ -384,6 +402,11 @@ impl Shard {
                 false
             }
         }
+    }
+
+    fn count_gap(&self, gap: Gap) {
+        self.metrics.gaps.add(1);
+        self.metrics.evicted.add(gap.until.since(gap.from));
     }
 
     /// Writes a part of a stretch; if all of it went out and was not the last, another turn comes.
@@ -411,6 +434,10 @@ impl Shard {
             }
         }
         let reached = stretch.reached(&piece, taken);
+        let passed = stretch.passed((subscriber.cursor, reached.cursor));
+        if passed > 0 {
+            self.metrics.conflated.add(passed as u64);
+        }
         subscriber.cursor = reached.cursor;
         subscriber.partial = u32::try_from(reached.partial).expect("frames are under 4 GiB");
         subscriber.events += reached.whole as u64;
@@ -432,7 +459,9 @@ impl Shard {
         }
         if let Source::Log(stretch) = source
             && stretch.covers(reached.cursor)
-            && (is_whole || Behind::may_keep(&self.shared.replayer.gauge))
+            // Until there is room a newer event may stand for one of it.
+            && (is_whole
+                || (!stretch.may_age() && Behind::may_keep(&self.shared.replayer.gauge)))
         {
             self.behind.keep(key.index, stretch);
         }
@@ -490,10 +519,15 @@ impl Shard {
 /// A stretch that ends with an event of the window and has no other. It shares the event's bytes: a
 /// copy in each turn of a slow subscriber would cost more than the write. Nor is it kept for
 /// others, for whom it would drive out what took work to make.
-fn lone_stretch(entry: &Entry, framing: Framing, from: Offset) -> Arc<Stretch> {
+fn lone_stretch(
+    entry: &Entry,
+    framing: Framing,
+    from: Offset,
+    conflated: Conflated,
+) -> Arc<Stretch> {
     let bytes = entry.frame.framed_bytes(framing);
     let marks = vec![(entry.offset(), bytes.len())];
     let range = (from, entry.offset().plus(1));
     // Counted by nobody: it lasts for a turn, and its bytes are the window's.
-    Arc::new(Stretch::new(bytes, marks, range, &Gauge::default()))
+    Arc::new(Stretch::new(bytes, marks, range, &Gauge::default()).conflated(conflated))
 }

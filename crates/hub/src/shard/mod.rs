@@ -16,6 +16,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::clock::{Clock, TICK_MS, ticks};
 use crate::close::CloseReason;
+use crate::conflate::Conflation;
 use crate::frame::{Frame, Framing};
 use crate::matcher_table::{MatcherId, MatcherTable};
 use crate::metrics::ShardMetrics;
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) panics: Arc<Panics>,
     pub(crate) stream_log: Arc<StreamRecords>,
+    pub(crate) conflation: Arc<Conflation>,
 }
 
 /// Whose descriptor table a shard's sockets are in.

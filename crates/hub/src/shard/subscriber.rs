@@ -10,6 +10,7 @@ use super::inbox::SubscriberKey;
 use crate::admit::Held;
 use crate::matcher_table::MatcherId;
 use crate::presence::Attendance;
+use crate::replay::stretch::Spot;
 use crate::selection::Selection;
 use crate::socket::Sink;
 
@@ -116,6 +117,15 @@ impl Subscriber {
     /// Whether what is out so far ends with a whole frame.
     pub(super) const fn at_border(&self) -> bool {
         self.partial == 0 && self.owed == 0
+    }
+
+    /// Where it stands, for what it may go on with.
+    pub(super) const fn spot(&self, version: u64) -> Spot {
+        Spot {
+            cursor: self.cursor,
+            is_begun: self.partial > 0,
+            version,
+        }
     }
 
     /// Whether a heartbeat may go out now: nothing is half sent, nor about to be sent.

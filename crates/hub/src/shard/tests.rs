@@ -1,5 +1,6 @@
 //! A shard between a real log and real sockets, with a clock that the test moves.
 
+mod conflation;
 mod delivery;
 mod ends;
 mod flush;

@@ -85,6 +85,7 @@ fn draft(data: &str) -> Draft {
         id: None,
         kind: None,
         retry_ms: None,
+        conflation: crate::Conflation::default(),
         data: data.into(),
     }
 }

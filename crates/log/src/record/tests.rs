@@ -2,6 +2,7 @@ use gush_sse::{EventId, EventType};
 use proptest::prelude::*;
 
 use super::*;
+use crate::Conflation;
 
 const STAMP: Stamp = Stamp {
     marker: *b"MARK",
@@ -18,16 +19,23 @@ fn draft() -> impl Strategy<Value = Draft> {
         id,
         kind,
         any::<Option<u64>>(),
+        (any::<bool>(), prop::option::of("\\PC{0,40}")),
         any::<String>(),
     )
-        .prop_map(|(topics, is_private, id, kind, retry_ms, data)| Draft {
-            topics: topics.into_iter().map(String::into_boxed_str).collect(),
-            is_private,
-            id: id.and_then(|id| EventId::parse(&id).ok().flatten()),
-            kind: kind.and_then(|kind| EventType::parse(&kind).ok().flatten()),
-            retry_ms,
-            data: data.into(),
-        })
+        .prop_map(
+            |(topics, is_private, id, kind, retry_ms, latest, data)| Draft {
+                topics: topics.into_iter().map(String::into_boxed_str).collect(),
+                is_private,
+                id: id.and_then(|id| EventId::parse(&id).ok().flatten()),
+                kind: kind.and_then(|kind| EventType::parse(&kind).ok().flatten()),
+                retry_ms,
+                conflation: Conflation {
+                    is_latest: latest.0,
+                    key: latest.1.map(String::into_boxed_str),
+                },
+                data: data.into(),
+            },
+        )
 }
 
 fn encoded(offset: u64, draft: &Draft) -> Vec<u8> {
@@ -43,6 +51,7 @@ fn small() -> Draft {
         id: EventId::parse("7").expect("a good id"),
         kind: None,
         retry_ms: Some(5),
+        conflation: Conflation::default(),
         data: "hello".into(),
     }
 }
@@ -63,6 +72,8 @@ proptest! {
         prop_assert_eq!(record.id, draft.id.as_ref().map(EventId::as_str));
         prop_assert_eq!(record.kind, draft.kind.as_ref().map(EventType::as_str));
         prop_assert_eq!(record.retry_ms, draft.retry_ms);
+        prop_assert_eq!(record.is_latest, draft.conflation.is_latest);
+        prop_assert_eq!(record.key, draft.conflation.key.as_deref());
         prop_assert_eq!(record.data, &*draft.data);
         prop_assert!(record.topics.iter().eq(draft.topics.iter().map(|topic| &**topic)));
     }

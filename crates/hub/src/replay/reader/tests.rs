@@ -17,6 +17,8 @@ fn record<'a>(offset: u64, topics: &'a [u8], data: &'a str) -> RecordRef<'a> {
         id: None,
         kind: None,
         retry_ms: None,
+        is_latest: false,
+        key: None,
         data,
     }
 }
@@ -42,6 +44,7 @@ fn an_event_is_framed_as_it_is_live() {
             framing,
             ids: Ids::default(),
             verdict: Verdict::default(),
+            conflated: Conflated::default(),
         };
         let mut pool = FramePool::new(1 << 20);
         let mut expected = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gush_log::Draft;
+use gush_log::{Conflation, Draft};
 
 use super::rig::{Peer, ROOMY, Rig, Sizes};
 
@@ -201,6 +201,7 @@ fn draft(topic: &str, data: &str) -> Draft {
         id: None,
         kind: None,
         retry_ms: None,
+        conflation: Conflation::default(),
         data: data.into(),
     }
 }

@@ -6,12 +6,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gush_log::{Draft, Log, MemoryConfig, MemoryLog, Offset};
+use gush_log::{Conflation, Draft, Log, MemoryConfig, MemoryLog, Offset};
 use socket2::SockRef;
 
 use crate::clock::Clock;
 use crate::close::CloseReason;
 use crate::config::Settings;
+use crate::conflate::Conflation as Conflations;
 use crate::frame::Framing;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, PolicyCell};
@@ -91,22 +92,24 @@ impl Rig {
         change(&mut settings);
         let inbox = Arc::clone(&seat.inbox);
         let next = log.bounds().next;
+        let policy = Policy::new(settings).expect("valid settings");
+        let policy = Arc::new(PolicyCell::new(policy));
+        let conflation = Arc::new(Conflations::new(Arc::clone(&policy), next));
         let window = Window::new(next, 1 << 30, sizes.window_events, vec![Arc::clone(&inbox)]);
-        let window = Arc::new(window);
+        let window = Arc::new(window.conflating(&conflation));
         log.set_tail(Arc::clone(&window) as Arc<dyn gush_log::Tail>);
         let clock = Clock::manual();
         let metrics = Metrics::new(1);
-        let replayer = Replayer::start(&log, &metrics.panics).expect("threads");
+        let replayer = Replayer::start(&log, &conflation, &metrics.panics).expect("threads");
         let replayer = Arc::new(replayer);
         let shared = Shared {
             window,
             replayer: Arc::clone(&replayer),
-            policy: Arc::new(PolicyCell::new(
-                Policy::new(settings).expect("valid settings"),
-            )),
+            policy,
             clock: clock.clone(),
             panics: Arc::clone(&metrics.panics),
             stream_log: Arc::clone(&metrics.stream_log),
+            conflation,
         };
         let counters = Arc::clone(&metrics.shards[0]);
         let thread = Shard::start(seat, Arc::new(shared), counters);
@@ -131,8 +134,13 @@ impl Rig {
             id: None,
             kind: None,
             retry_ms: None,
+            conflation: Conflation::default(),
             data: data.into(),
         };
+        self.append_draft(draft);
+    }
+
+    pub(super) fn append_draft(&self, draft: Draft) {
         self.log
             .append(draft, Box::new(|outcome| assert!(outcome.is_ok())));
     }
