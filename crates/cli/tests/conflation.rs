@@ -126,7 +126,7 @@ fn who_resumes_gets_the_newest_of_what_it_missed_also_after_a_restart() -> Outco
 #[test]
 fn a_publisher_asks_for_it_and_keeps_keys_apart_by_form_and_by_line() -> Outcome<()> {
     let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.start()?;
-    let mut live = hub.subscribe(&[("topic", CHAT)])?;
+    let mut reading = hub.subscribe(&[("topic", CHAT)])?;
     let send = |data: &str, latest: Option<&str>, key: Option<&str>| {
         let mut fields = vec![("topic", CHAT), ("data", data)];
         fields.extend(latest.map(|latest| ("gush_latest", latest)));
@@ -169,7 +169,7 @@ fn a_publisher_asks_for_it_and_keeps_keys_apart_by_form_and_by_line() -> Outcome
         "a 3",
         "not conflated 3",
     ];
-    live.expect_all(&all)?;
+    reading.expect_all(&all)?;
     let mut late = hub.resume(&[("topic", CHAT)], "earliest")?;
     late.expect_all(&[
         "b 1",

@@ -155,7 +155,8 @@ for readers that are behind a newer event of the same topics and key \
 | `gush_key=KEY` | form of a publish, or a line of a batch | the key, up to 256 bytes |
 | `application/x-ndjson` | `Content-Type` of a publish | [many events in one request]\
 (../concepts/batch.md), a JSON object on each line: `topic`, `data`, `id`, `type`, `retry`, \
-`private`, `gush_latest`, `gush_key`; the answer has the same type and one line for each: `{\"id\":\"<id>\"}`, or \
+`private`, `gush_latest`, `gush_key`; the answer has the same type and one line for each: \
+`{\"id\":\"<id>\"}`, or \
 `{\"error\":\"<why>\",\"status\":400,\"line\":3}` |
 ";
 

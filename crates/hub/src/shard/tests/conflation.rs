@@ -81,7 +81,7 @@ fn publish_all(rig: &Rig, kinds: &[Kind]) {
 /// A subscriber to all, that may read private events of `a`.
 fn behind(rig: &Rig) -> Peer {
     rig.subscribe_as(&["*"], Offset::FIRST, |parts| {
-        parts.0.grants = parse(&["a"])
+        parts.0.grants = parse(&["a"]);
     })
 }
 
