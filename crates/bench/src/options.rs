@@ -117,6 +117,9 @@ pub enum Wait {
     Sleep,
     /// Awake, so that no server pays for that. For a generator with a core of its own.
     Spin,
+    /// Asleep for a millisecond whenever nothing is there: no server pays for waking it either,
+    /// and how often a reader is woken does not depend on how fast the server sends.
+    Tick,
 }
 
 /// Where a Mercure hub is by default.

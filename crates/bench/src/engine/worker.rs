@@ -30,6 +30,12 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Longest wait, in nanoseconds, before a thread looks for orders.
 pub(super) const LOOK_NS: u64 = 50_000_000;
 
+/// How long a thread sleeps that reads in ticks.
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
+};
+
 /// How a thread is set up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
@@ -124,21 +130,26 @@ impl Worker {
         let mut events = Vec::with_capacity(BATCH);
         while !shared.is_closing.load(Ordering::Acquire) {
             let wait_ns = self.open_some();
-            let stays_awake = self.wait == Wait::Spin && shared.is_driven.load(Ordering::Acquire);
+            // A wait in the kernel is one that whoever sends first ends.
+            let is_driven = shared.is_driven.load(Ordering::Acquire);
+            let wait = if is_driven { self.wait } else { Wait::Sleep };
             let timeout = Timespec {
                 tv_sec: 0,
-                tv_nsec: if stays_awake {
-                    0
-                } else {
-                    i64::try_from(wait_ns).unwrap_or(0)
+                tv_nsec: match wait {
+                    Wait::Sleep => i64::try_from(wait_ns).unwrap_or(0),
+                    Wait::Spin | Wait::Tick => 0,
                 },
             };
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
                 Ok(0) | Err(_) => {
-                    if stays_awake {
+                    match wait {
+                        Wait::Sleep => {}
                         // A publisher may have been given the same core.
-                        rustix::thread::sched_yield();
+                        Wait::Spin => rustix::thread::sched_yield(),
+                        Wait::Tick => {
+                            let _ = rustix::thread::nanosleep(&TICK);
+                        }
                     }
                     continue;
                 }

@@ -242,6 +242,7 @@ fn report(options: &BenchOptions, contenders: &[Contender], faults: &Faults) -> 
     let pace = options.rate.unwrap_or(DEFAULT_PACE);
     report.parameter("pace_per_second", pace);
     report.parameter("spin", options.wait == Wait::Spin);
+    report.parameter("tick", options.wait == Wait::Tick);
     for (at, scenario) in SCENARIOS.iter().enumerate() {
         for contender in contenders {
             let of = |pick: fn(&Figures) -> f64| {

@@ -23,7 +23,7 @@ fn options() -> BenchOptions {
 
 #[test]
 fn a_fan_out_of_a_correct_hub_passes() {
-    for (publishers, wait) in [(1, Wait::Sleep), (4, Wait::Sleep), (2, Wait::Spin)] {
+    for (publishers, wait) in [(1, Wait::Sleep), (4, Wait::Tick), (2, Wait::Spin)] {
         let options = BenchOptions {
             publishers,
             wait,

@@ -9,7 +9,7 @@ use gush_bench::options::DEFAULT_URL;
 use super::options::KEY_VARIABLE;
 
 /// Arguments of every mode, by id.
-pub(super) const COMMON: [&str; 12] = [
+pub(super) const COMMON: [&str; 13] = [
     "url",
     "subscribe",
     "header",
@@ -17,6 +17,7 @@ pub(super) const COMMON: [&str; 12] = [
     "pid",
     "threads",
     "spin",
+    "tick",
     "pin-generator",
     "patience",
     "json",
@@ -218,6 +219,11 @@ fn generator() -> Vec<Arg> {
             "spin",
             "Keep the threads that read awake while events are published; needs a core of its own",
         ),
+        flag(
+            "tick",
+            "Read once a millisecond instead of when something comes: no delivery wakes a reader",
+        )
+        .conflicts_with("spin"),
         option("pin-generator", "CPU", "Pin the generator to this core")
             .value_parser(value_parser!(u16)),
         option("patience", "SECONDS", patience).value_parser(positive),

@@ -51,6 +51,8 @@ pub(super) fn read(mode: &Mode, matches: &ArgMatches) -> Result<BenchOptions, Fa
         share: given.one("share").unwrap_or(defaults.share),
         wait: if is_set("spin") {
             Wait::Spin
+        } else if is_set("tick") {
+            Wait::Tick
         } else {
             Wait::Sleep
         },
@@ -193,6 +195,7 @@ mod tests {
             (Some(13.5), Some(2))
         );
         assert_eq!((options.wait, options.pin_generator), (Wait::Spin, Some(1)));
+        assert_eq!(read_as("fanout --tick").wait, Wait::Tick);
         assert_eq!(options.patience, Duration::from_millis(1500));
         assert_eq!(options.label.as_deref(), Some("x"));
     }

@@ -146,6 +146,7 @@ impl Subscriber {
 
     /// Writes a batch in one call, without what is already out of its first event, and moves the
     /// cursor behind it or to where the socket stopped.
+    #[inline]
     pub(super) fn send(&mut self, batch: &Batch, now: u32) -> io::Result<Sent> {
         let skip = self.partial as usize;
         let total = batch.len();

@@ -203,6 +203,7 @@ impl Sink {
     /// # Errors
     ///
     /// The socket's error: the stream is over.
+    #[inline]
     pub fn write(&mut self, outgoing: &Outgoing<'_>, skip: usize) -> io::Result<usize> {
         #[cfg(test)]
         faults::strike(self.descriptor(), faults::Place::Write);
