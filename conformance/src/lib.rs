@@ -7,10 +7,15 @@
 
 #![forbid(unsafe_code)]
 
+// Hostile input has a folder beside `src`, with the catalogue as its README.
+#[path = "../abuse/mod.rs"]
+mod abuse;
+
 mod cases;
 mod report;
 mod target;
 
+pub use abuse::abuse;
 pub use cases::{all, gush};
 pub use report::{Report, Verdict, run};
 pub use target::{Need, Target};

@@ -21,6 +21,10 @@ usage: gush-conformance --base-url URL --publisher-key KEY --subscriber-key KEY 
   --publish-origin ORIGIN  an origin that may publish with a cookie
   --heartbeat MS         the heartbeat interval, if it is at most 5000
   --gush                 the hub is gush: run the gush/ cases too
+  --abuse                run the catalogue of abuse instead: hostile input and crowds
+  --head-timeout MS      how long the hub waits for a head (10000), for --abuse
+  --body-timeout MS      how long it waits for a body (10000), for --abuse
+  --pid PID              its process here: the catalogue looks at its memory too
   --admin-url URL        its admin listener
   --only TEXT            only cases whose name contains TEXT (may be repeated)
   --list                 print the cases and their rules, run nothing
@@ -38,6 +42,9 @@ struct Options {
     cors_origin: Option<String>,
     publish_origin: Option<String>,
     heartbeat: Option<Duration>,
+    head_timeout: Option<Duration>,
+    body_timeout: Option<Duration>,
+    pid: Option<u32>,
     only: Vec<String>,
     flags: Vec<String>,
 }
@@ -51,6 +58,7 @@ impl Options {
                 "--subscriptions",
                 "--no-history",
                 "--gush",
+                "--abuse",
                 "--list",
                 "--json",
             ];
@@ -72,14 +80,14 @@ impl Options {
                 "--cors-origin" => options.cors_origin = Some(value()?),
                 "--publish-origin" => options.publish_origin = Some(value()?),
                 "--only" => options.only.push(value()?),
-                "--heartbeat" => {
+                "--heartbeat" => options.heartbeat = Some(milliseconds(&name, &value()?)?),
+                "--head-timeout" => options.head_timeout = Some(milliseconds(&name, &value()?)?),
+                "--body-timeout" => options.body_timeout = Some(milliseconds(&name, &value()?)?),
+                "--pid" => {
                     let text = value()?;
-                    let milliseconds = text.parse().map_err(|_| {
-                        Failure::new(format!(
-                            "--heartbeat {text:?} is not a number of milliseconds"
-                        ))
-                    })?;
-                    options.heartbeat = Some(Duration::from_millis(milliseconds));
+                    let pid = text.parse();
+                    let pid = pid.map_err(|_| Failure::new(format!("--pid {text:?}: a number")))?;
+                    options.pid = Some(pid);
                 }
                 _ => return Err(Failure::new(format!("unknown option {name}; see --help"))),
             }
@@ -116,8 +124,18 @@ impl Options {
         target.cors_origin.clone_from(&self.cors_origin);
         target.publish_origin.clone_from(&self.publish_origin);
         target.heartbeat = self.heartbeat;
+        target.head_timeout = self.head_timeout.unwrap_or(target.head_timeout);
+        target.body_timeout = self.body_timeout.unwrap_or(target.body_timeout);
+        target.pid = self.pid;
         Ok(target)
     }
+}
+
+fn milliseconds(name: &str, text: &str) -> Outcome<Duration> {
+    let number = text.parse();
+    number
+        .map(Duration::from_millis)
+        .map_err(|_| Failure::new(format!("{name} {text:?} is not a number of milliseconds")))
 }
 
 fn main() -> ExitCode {
@@ -135,7 +153,11 @@ fn suite(options: &Options) -> Outcome<ExitCode> {
         println!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut cases = gush_conformance::all();
+    let mut cases = if options.has("--abuse") {
+        gush_conformance::abuse()
+    } else {
+        gush_conformance::all()
+    };
     if options.has("--gush") {
         cases.extend(gush_conformance::gush());
     }

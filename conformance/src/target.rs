@@ -1,8 +1,8 @@
 //! The hub under test, and the few things every case does with it.
 
 use gush_testkit::{
-    Claims, Connection, Failure, Outcome, Request, Response, SseStream, TokenKey, encode_form,
-    exchange,
+    Claims, Connection, Failure, Outcome, PATIENCE, Request, Response, SseStream, TokenKey,
+    encode_form, eventually, exchange,
 };
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,6 +79,12 @@ pub struct Target {
     pub publish_origin: Option<String>,
     /// The heartbeat interval, when it is short enough to be waited for.
     pub heartbeat: Option<Duration>,
+    /// How long a request's head may take.
+    pub head_timeout: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// Its process on this machine; without it memory is not looked at.
+    pub pid: Option<u32>,
     run: String,
     counter: AtomicU64,
 }
@@ -100,6 +106,9 @@ impl Target {
             cors_origin: None,
             publish_origin: None,
             heartbeat: None,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            pid: None,
             run: format!("{:x}-{:x}", std::process::id(), nanos & 0xffff_ffff_ffff),
             counter: AtomicU64::new(0),
         }
@@ -230,5 +239,52 @@ impl Target {
     /// A connection of its own.
     pub(crate) fn connect(&self) -> Outcome<Connection> {
         Connection::open(self.address)
+    }
+
+    /// The resident memory of the hub's process; `None` where the process is not known.
+    pub(crate) fn memory_bytes(&self) -> Outcome<Option<usize>> {
+        let Some(pid) = self.pid else {
+            return Ok(None);
+        };
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: Option<usize> =
+            line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
+        let kib = kib.ok_or_else(|| Failure::new(format!("no VmRSS of process {pid}")))?;
+        Ok(Some(kib * 1024))
+    }
+
+    /// Fails if the hub's memory grew by `most` bytes or more since `before` was read.
+    pub(crate) fn memory_grew_less(&self, before: Option<usize>, most: usize) -> Outcome<()> {
+        let Some((before, now)) = before.zip(self.memory_bytes()?) else {
+            return Ok(());
+        };
+        let grown = now.saturating_sub(before);
+        if grown < most {
+            return Ok(());
+        }
+        let wanted = format!("less than {} KiB more", most >> 10);
+        Failure::mismatch("memory", wanted, format!("{} KiB more", grown >> 10))
+    }
+
+    /// Streams that are open by the hub's own count; `None` where its admin listener is not known.
+    pub(crate) fn open_subscribers(&self) -> Outcome<Option<u64>> {
+        let Some(admin) = self.admin else {
+            return Ok(None);
+        };
+        let page = exchange(admin, &Request::get("/metrics"))?.text();
+        let open = page
+            .lines()
+            .filter(|line| line.starts_with("gush_subscribers_open{"));
+        let counts = open.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        Ok(Some(counts.sum()))
+    }
+
+    /// Waits until no more streams are open than there were.
+    pub(crate) fn until_subscribers(&self, before: Option<u64>) -> Outcome<()> {
+        eventually("streams that have left are gone", PATIENCE, || {
+            let open = self.open_subscribers()?;
+            Ok((open <= before).then_some(()))
+        })
     }
 }

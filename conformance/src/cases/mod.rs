@@ -38,7 +38,7 @@ pub fn gush() -> Vec<Case> {
 }
 
 /// Fails unless the condition holds.
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome<()> {
+pub(crate) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome<()> {
     if holds {
         Ok(())
     } else {
@@ -47,7 +47,11 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome<()> {
 }
 
 /// Fails unless both are equal.
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: &T, expected: &T) -> Outcome<()> {
+pub(crate) fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    got: &T,
+    expected: &T,
+) -> Outcome<()> {
     if got == expected {
         return Ok(());
     }
@@ -56,7 +60,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: &T, expected: &T) -> Ou
 
 /// Publishes `marker` to `topic` and expects it to be the very next event of the stream: whatever
 /// was published before and should not come has not come. This replaces waiting for silence.
-fn nothing_before(target: &Target, stream: &mut SseStream, topic: &str) -> Outcome<()> {
+pub(crate) fn nothing_before(target: &Target, stream: &mut SseStream, topic: &str) -> Outcome<()> {
     let marker = format!("marker {}", target.unique());
     target.say(topic, &marker)?;
     stream

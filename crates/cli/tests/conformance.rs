@@ -1,5 +1,5 @@
 //! The conformance suite against the real binary, in two configurations that together switch
-//! every feature on and off, on both log backends.
+//! every feature on and off, on both log backends; and the catalogue of abuse.
 
 use gush_conformance::{Target, run};
 use gush_testkit::{Failure, HubBuilder, HubProcess, Outcome};
@@ -48,4 +48,29 @@ fn everything_on_with_a_disk_log() -> Outcome<()> {
 fn everything_off_with_a_memory_log() -> Outcome<()> {
     let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.start()?;
     check(&hub, |_| {})
+}
+
+#[test]
+fn the_catalogue_of_abuse() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .disk()
+        .option("--head-timeout", "1s")
+        .option("--body-timeout", "1s")
+        .start()?;
+    let mut target = Target::new(hub.address(), hub.publisher_key(), hub.subscriber_key());
+    target.admin = Some(hub.admin()?);
+    target.head_timeout = Duration::from_secs(1);
+    target.body_timeout = Duration::from_secs(1);
+    target.pid = Some(hub.pid());
+    let report = run(&gush_conformance::abuse(), &target, &mut std::io::stdout())?;
+    if report.counts().1 == 0 {
+        return Ok(());
+    }
+    let told = format!(
+        "{}{}\n{}",
+        report.failures(),
+        report.summary(),
+        hub.output()
+    );
+    Err(Failure::new(told))
 }
