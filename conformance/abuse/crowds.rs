@@ -26,25 +26,7 @@ fn readers() -> Vec<Case> {
             "abuse/74-crowd-that-never-reads",
             &[],
             "a crowd that never reads costs bounded memory, and the others are served in time",
-            |t| {
-                let mut healthy = Healthy::open(t)?;
-                let topic = t.topic();
-                let before = t.memory_bytes()?;
-                let request = subscribe_request(t, &topic)?;
-                let mut crowd = Vec::new();
-                for _ in 0..100 {
-                    crowd.push(peers::unread_request(t.address, &request)?);
-                }
-                let data = "x".repeat(64 << 10);
-                for _ in 0..64 {
-                    t.say(&topic, &data)?;
-                    healthy.check(t)?;
-                }
-                // 4 MiB for each of the crowd would be 400: the log holds them once.
-                t.memory_grew_less(before, 64 << 20)?;
-                drop(crowd);
-                healthy.check(t)
-            },
+            never_reading,
         ),
         case(
             "abuse/75-octet-at-a-time-reader",
@@ -72,39 +54,7 @@ fn leavers() -> Vec<Case> {
             "abuse/76-half-closes-and-resets",
             &[],
             "half-closes and resets before, after and during: nothing is left behind",
-            |t| {
-                let mut healthy = Healthy::open(t)?;
-                let topic = t.topic();
-                let open = t.open_subscribers()?;
-                let request = subscribe_request(t, &topic)?;
-                for round in 0..60 {
-                    let mut connection = t.connect()?;
-                    match round % 6 {
-                        0 => peers::reset(connection)?,
-                        1 => connection.finish_sending()?,
-                        2 => {
-                            connection.send(b"GET /.well-known")?;
-                            peers::reset(connection)?;
-                        }
-                        3 => {
-                            connection.send_request(&request)?;
-                            peers::reset(connection)?;
-                        }
-                        4 => {
-                            connection.send_request(&request)?;
-                            let stream = SseStream::answered(connection)?;
-                            t.say(&topic, "for those there")?;
-                            drop(stream);
-                        }
-                        _ => {
-                            connection.send(&good_post(t)?.to_bytes("h"))?;
-                            peers::reset(connection)?;
-                        }
-                    }
-                }
-                t.until_subscribers(open)?;
-                healthy.check(t)
-            },
+            half_closes,
         ),
         case(
             "abuse/77-publisher-gone-before-the-answer",
@@ -139,35 +89,7 @@ fn leavers() -> Vec<Case> {
             "abuse/78-leaving-during-replay",
             &[Need::History],
             "leaving during replay, 120 times: no leak; a patient reader gets all of it",
-            |t| {
-                let mut healthy = Healthy::open(t)?;
-                let topic = t.topic();
-                let first = t.say(&topic, "first")?;
-                for n in 0..40 {
-                    t.say(&topic, &format!("{n} {}", "x".repeat(32 << 10)))?;
-                }
-                let open = t.open_subscribers()?;
-                let request = subscribe_request(t, &topic)?.header("Last-Event-ID", &first);
-                for round in 0..120 {
-                    let mut connection = t.connect()?;
-                    connection.send_request(&request)?;
-                    if round % 3 > 0 {
-                        peers::read_step(&connection, 1000 * round, Duration::from_secs(5))?;
-                    }
-                    if round % 2 == 0 {
-                        peers::reset(connection)?;
-                    }
-                }
-                t.until_subscribers(open)?;
-                let mut patient = t.resume(&topic, &first)?;
-                for n in 0..40 {
-                    let data = patient.next_event()?.data;
-                    ensure(data.starts_with(&format!("{n} ")), || {
-                        format!("{n}: {data:.20}")
-                    })?;
-                }
-                healthy.check(t)
-            },
+            leaving_during_replay,
         ),
     ]
 }
@@ -179,26 +101,7 @@ fn floods() -> Vec<Case> {
             &[],
             "a flood of connections: each is served or refused, none hangs; a broadcast reaches \
              all that were served",
-            |t| {
-                let mut healthy = Healthy::open(t)?;
-                let topic = t.topic();
-                let request = subscribe_request(t, &topic)?;
-                let mut served: Vec<SseStream> = Vec::new();
-                for _ in 0..1500 {
-                    let mut connection: Connection = t.connect()?;
-                    connection.send_request(&request)?;
-                    if let Ok(stream) = SseStream::answered(connection) {
-                        served.push(stream);
-                    }
-                }
-                ensure(!served.is_empty(), || "nobody was served".to_owned())?;
-                t.say(&topic, "to all")?;
-                for stream in &mut served {
-                    stream.expect_data("to all")?;
-                }
-                drop(served);
-                healthy.check(t)
-            },
+            connection_flood,
         ),
         case(
             "abuse/80-reconnect-storm",
@@ -291,4 +194,109 @@ fn churn(t: &Target, n: usize) -> Outcome<()> {
     ensure([401, 429, CLOSED].contains(&got), || {
         format!("401 was to come, not {got}")
     })
+}
+
+fn half_closes(t: &Target) -> Outcome<()> {
+    let mut healthy = Healthy::open(t)?;
+    let topic = t.topic();
+    let open = t.open_subscribers()?;
+    let request = subscribe_request(t, &topic)?;
+    for round in 0..60 {
+        let mut connection = t.connect()?;
+        match round % 6 {
+            0 => peers::reset(connection)?,
+            1 => connection.finish_sending()?,
+            2 => {
+                connection.send(b"GET /.well-known")?;
+                peers::reset(connection)?;
+            }
+            3 => {
+                connection.send_request(&request)?;
+                peers::reset(connection)?;
+            }
+            4 => {
+                connection.send_request(&request)?;
+                let stream = SseStream::answered(connection)?;
+                t.say(&topic, "for those there")?;
+                drop(stream);
+            }
+            _ => {
+                connection.send(&good_post(t)?.to_bytes("h"))?;
+                peers::reset(connection)?;
+            }
+        }
+    }
+    t.until_subscribers(open)?;
+    healthy.check(t)
+}
+
+fn leaving_during_replay(t: &Target) -> Outcome<()> {
+    let mut healthy = Healthy::open(t)?;
+    let topic = t.topic();
+    let first = t.say(&topic, "first")?;
+    for n in 0..40 {
+        t.say(&topic, &format!("{n} {}", "x".repeat(32 << 10)))?;
+    }
+    let open = t.open_subscribers()?;
+    let request = subscribe_request(t, &topic)?.header("Last-Event-ID", &first);
+    for round in 0..120 {
+        let mut connection = t.connect()?;
+        connection.send_request(&request)?;
+        if round % 3 > 0 {
+            peers::read_step(&connection, 1000 * round, Duration::from_secs(5))?;
+        }
+        if round % 2 == 0 {
+            peers::reset(connection)?;
+        }
+    }
+    t.until_subscribers(open)?;
+    let mut patient = t.resume(&topic, &first)?;
+    for n in 0..40 {
+        let data = patient.next_event()?.data;
+        ensure(data.starts_with(&format!("{n} ")), || {
+            format!("{n}: {data:.20}")
+        })?;
+    }
+    healthy.check(t)
+}
+
+fn connection_flood(t: &Target) -> Outcome<()> {
+    let mut healthy = Healthy::open(t)?;
+    let topic = t.topic();
+    let request = subscribe_request(t, &topic)?;
+    let mut served: Vec<SseStream> = Vec::new();
+    for _ in 0..1500 {
+        let mut connection: Connection = t.connect()?;
+        connection.send_request(&request)?;
+        if let Ok(stream) = SseStream::answered(connection) {
+            served.push(stream);
+        }
+    }
+    ensure(!served.is_empty(), || "nobody was served".to_owned())?;
+    t.say(&topic, "to all")?;
+    for stream in &mut served {
+        stream.expect_data("to all")?;
+    }
+    drop(served);
+    healthy.check(t)
+}
+
+fn never_reading(t: &Target) -> Outcome<()> {
+    let mut healthy = Healthy::open(t)?;
+    let topic = t.topic();
+    let before = t.memory_bytes()?;
+    let request = subscribe_request(t, &topic)?;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(peers::unread_request(t.address, &request)?);
+    }
+    let data = "x".repeat(64 << 10);
+    for _ in 0..64 {
+        t.say(&topic, &data)?;
+        healthy.check(t)?;
+    }
+    // 4 MiB for each of the crowd would be 400: the log holds them once.
+    t.memory_grew_less(before, 64 << 20)?;
+    drop(crowd);
+    healthy.check(t)
 }

@@ -1,8 +1,7 @@
 //! Rows 1 to 22, 34 and 35: connections and request heads.
 
 use super::{
-    After, Attack, CLOSED, Healthy, expect_closed, expect_status, get_head, head_patience,
-    post_head,
+    Attack, CLOSED, Healthy, expect_closed, expect_status, get_head, head_patience, post_head,
 };
 use crate::cases::{ensure, same};
 use crate::target::HUB;
@@ -31,75 +30,75 @@ fn text(parts: &[&str]) -> Vec<u8> {
 static ATTACKS: &[Attack] = &[
     Attack { row: 6, what: "header-of-1-mib", rule: "one header of 1 MiB: 431 or 400, close, nothing kept",
         bytes: |t| Ok(text(&[&get_head(t)?, "X-Big: ", &"a".repeat(1 << 20), "\r\n\r\n"])),
-        allowed: REFUSED_LARGE, after: After::Close },
+        allowed: REFUSED_LARGE },
     Attack { row: 6, what: "20000-headers", rule: "20,000 headers: 431 or 400, close",
         bytes: |t| Ok(text(&[&get_head(t)?, &"X-Many: a\r\n".repeat(20_000), "\r\n"])),
-        allowed: REFUSED_LARGE, after: After::Close },
+        allowed: REFUSED_LARGE },
     Attack { row: 6, what: "endless-head", rule: "a head without an end: cut at the limit",
         bytes: |t| Ok(text(&[&get_head(t)?, &"X-More: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(40_000)])),
-        allowed: REFUSED_LARGE, after: After::Close },
+        allowed: REFUSED_LARGE },
     Attack { row: 8, what: "target-of-1-mib", rule: "a target of 1 MiB: 414, 431 or 400, close",
         bytes: |_| Ok(text(&["GET ", HUB, "?topic=", &"a".repeat(1 << 20), " HTTP/1.1\r\nHost: h\r\n\r\n"])),
-        allowed: REFUSED_LARGE, after: After::Close },
+        allowed: REFUSED_LARGE },
     Attack { row: 8, what: "method-of-64-kib", rule: "a method of 64 KiB: 400 or 431, close",
         bytes: |_| Ok(text(&[&"G".repeat(65_536), " ", HUB, " HTTP/1.1\r\nHost: h\r\n\r\n"])),
-        allowed: &[400, 405, 431, 501, CLOSED], after: After::Close },
+        allowed: &[400, 405, 431, 501, CLOSED] },
     Attack { row: 10, what: "space-before-colon", rule: "a space before the colon: 400, close",
-        bytes: |t| Ok(text(&[&get_head(t)?, "X-Odd : a\r\n\r\n"])), allowed: BAD, after: After::Close },
+        bytes: |t| Ok(text(&[&get_head(t)?, "X-Odd : a\r\n\r\n"])), allowed: BAD },
     Attack { row: 10, what: "control-in-name", rule: "a control in a name: 400, close",
-        bytes: |t| Ok(text(&[&get_head(t)?, "X-\u{1}Odd: a\r\n\r\n"])), allowed: BAD, after: After::Close },
+        bytes: |t| Ok(text(&[&get_head(t)?, "X-\u{1}Odd: a\r\n\r\n"])), allowed: BAD },
     Attack { row: 10, what: "no-name", rule: "a header without a name: 400, close",
-        bytes: |t| Ok(text(&[&get_head(t)?, ": a\r\n\r\n"])), allowed: BAD, after: After::Close },
+        bytes: |t| Ok(text(&[&get_head(t)?, ": a\r\n\r\n"])), allowed: BAD },
     Attack { row: 11, what: "bare-cr-in-value", rule: "a bare CR in a value: 400, close",
-        bytes: |t| Ok(text(&[&get_head(t)?, "X-Odd: a\rb\r\n\r\n"])), allowed: BAD, after: After::Close },
+        bytes: |t| Ok(text(&[&get_head(t)?, "X-Odd: a\rb\r\n\r\n"])), allowed: BAD },
     Attack { row: 11, what: "nul-in-value", rule: "NUL in a value: 400, close",
-        bytes: |t| Ok(text(&[&get_head(t)?, "X-Odd: a\0b\r\n\r\n"])), allowed: BAD, after: After::Close },
+        bytes: |t| Ok(text(&[&get_head(t)?, "X-Odd: a\0b\r\n\r\n"])), allowed: BAD },
     Attack { row: 12, what: "obs-fold", rule: "a folded header: 400, close; never a second meaning",
         bytes: |t| Ok(text(&[&post_head(t)?, "X-Folded: a\r\n Content-Length: 3\r\nContent-Length: 0\r\n\r\n"])),
-        allowed: BAD, after: After::Close },
+        allowed: BAD },
     Attack { row: 13, what: "http-0.9", rule: "HTTP/0.9: 400 or 505, close",
-        bytes: |_| Ok(text(&["GET ", HUB, "?topic=x\r\n\r\n"])), allowed: &[400, 505, CLOSED], after: After::Close },
+        bytes: |_| Ok(text(&["GET ", HUB, "?topic=x\r\n\r\n"])), allowed: &[400, 505, CLOSED] },
     Attack { row: 13, what: "http-1.2", rule: "a version nobody knows: 400 or 505, close",
         bytes: |_| Ok(text(&["GET ", HUB, "?topic=x HTTP/1.2\r\nHost: h\r\n\r\n"])),
-        allowed: &[400, 505, CLOSED], after: After::Close },
+        allowed: &[400, 505, CLOSED] },
     Attack { row: 13, what: "http-3-in-clear", rule: "a version nobody knows: 400 or 505, close",
         bytes: |_| Ok(text(&["GET ", HUB, "?topic=x HTTP/3.0\r\nHost: h\r\n\r\n"])),
-        allowed: &[400, 505, CLOSED], after: After::Close },
+        allowed: &[400, 505, CLOSED] },
     Attack { row: 15, what: "no-host", rule: "no Host in HTTP/1.1: 400",
         bytes: |t| Ok(text(&["GET ", HUB, "?topic=x HTTP/1.1\r\nAuthorization: Bearer ", &t.subscriber_token()?, "\r\n\r\n"])),
-        allowed: BAD, after: After::Close },
+        allowed: BAD },
     Attack { row: 15, what: "no-host-on-publish", rule: "no Host in HTTP/1.1: 400",
         bytes: |t| Ok(text(&["POST ", HUB, " HTTP/1.1\r\nAuthorization: Bearer ", &t.publisher_token()?,
             "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\ntopic=x"])),
-        allowed: BAD, after: After::Close },
+        allowed: BAD },
     Attack { row: 15, what: "two-hosts", rule: "two Hosts: 400",
-        bytes: |t| Ok(text(&[&get_head(t)?, "Host: other.example\r\n\r\n"])), allowed: BAD, after: After::Close },
+        bytes: |t| Ok(text(&[&get_head(t)?, "Host: other.example\r\n\r\n"])), allowed: BAD },
     Attack { row: 15, what: "two-hosts-on-publish", rule: "two Hosts: 400",
         bytes: |t| Ok(text(&[&post_head(t)?, "Host: other.example\r\nContent-Length: 7\r\n\r\ntopic=x"])),
-        allowed: BAD, after: After::Close },
+        allowed: BAD },
     Attack { row: 16, what: "connect", rule: "CONNECT: 400, 404 or 405, never an outbound connection",
         bytes: |_| Ok(text(&["CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\nConnection: close\r\n\r\n"])),
-        allowed: &[400, 404, 405, 501, CLOSED], after: After::Close },
+        allowed: &[400, 404, 405, 501, CLOSED] },
 ];
 
 /// Other protocols on the port.
 #[rustfmt::skip]
 static NOISE: &[Attack] = &[
     Attack { row: 34, what: "tls-hello", rule: "a TLS hello on a plain port: 400 or close",
-        bytes: |_| Ok([&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], &[7; 512]].concat()), allowed: BAD, after: After::Close },
+        bytes: |_| Ok([&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], &[7; 512]].concat()), allowed: BAD },
     Attack { row: 34, what: "ssh", rule: "an SSH banner: 400 or close",
-        bytes: |_| Ok(b"SSH-2.0-OpenSSH_9.9\r\n\r\n".to_vec()), allowed: BAD, after: After::Close },
+        bytes: |_| Ok(b"SSH-2.0-OpenSSH_9.9\r\n\r\n".to_vec()), allowed: BAD },
     Attack { row: 34, what: "redis", rule: "a Redis command: 400 or close",
-        bytes: |_| Ok(b"*1\r\n$4\r\nPING\r\n\r\n".to_vec()), allowed: BAD, after: After::Close },
+        bytes: |_| Ok(b"*1\r\n$4\r\nPING\r\n\r\n".to_vec()), allowed: BAD },
     Attack { row: 34, what: "proxy-v1", rule: "a PROXY line from a stranger: 400 or close",
         bytes: |t| Ok(text(&["PROXY TCP4 203.0.113.7 203.0.113.8 1 2\r\n", &get_head(t)?, "\r\n"])),
-        allowed: BAD, after: After::Close },
+        allowed: BAD },
     Attack { row: 34, what: "proxy-v2", rule: "a PROXY v2 header from a stranger: 400 or close",
         bytes: |t| Ok([&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\xcb\0\x71\x08\0\x01\0\x02"[..], get_head(t)?.as_bytes(), b"\r\n"].concat()),
-        allowed: BAD, after: After::Close },
+        allowed: BAD },
     Attack { row: 34, what: "noise", rule: "noise: 400 or close",
         bytes: |_| Ok((0..4096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 | 0x80).collect()),
-        allowed: BAD, after: After::Close },
+        allowed: BAD },
 ];
 
 /// Sends what a slow head begins with on many connections, and waits until the hub has ended each.
@@ -154,22 +153,7 @@ fn slow() -> Vec<Case> {
             "abuse/03-octet-at-a-time-endless",
             &[],
             "a head that comes one octet at a time and never ends is ended whatever its rate",
-            |t| {
-                let mut healthy = Healthy::open(t)?;
-                let mut connection = t.connect()?;
-                connection.send(get_head(t)?.as_bytes())?;
-                connection.send(b"X-Slow: ")?;
-                let deadline = Deadline::after(head_patience(t));
-                // Each octet comes after a look for the end of 20 ms: the pace of the attack.
-                let pace = std::time::Duration::from_millis(20);
-                while connection.send(b"a").is_ok() {
-                    if matches!(peers::read_step(&connection, 512, pace), Ok(0)) {
-                        return healthy.check(t);
-                    }
-                    ensure(deadline.left().is_some(), || "still open".to_owned())?;
-                }
-                healthy.check(t)
-            },
+            endless_octets,
         ),
         case(
             "abuse/04-octet-at-a-time-in-time",
@@ -217,23 +201,7 @@ fn served() -> Vec<Case> {
             "abuse/14-http-1.0-subscribe",
             &[],
             "HTTP/1.0 subscribe: a stream without chunked framing, or 505",
-            |t| {
-                let topic = t.topic();
-                let mut connection = t.connect()?;
-                let head = format!(
-                    "GET {HUB}?{} HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n",
-                    encode_form(&[("topic", &topic)]),
-                    t.subscriber_token()?
-                );
-                connection.send(head.as_bytes())?;
-                let mut stream = match SseStream::answered(connection) {
-                    Err(failure) if failure.to_string().contains("505") => return Ok(()),
-                    answered => answered?,
-                };
-                same("framing", &stream.head().header("transfer-encoding"), &None)?;
-                t.say(&topic, "plain")?;
-                stream.expect_data("plain").map(drop)
-            },
+            http_1_0,
         ),
         case(
             "abuse/16-absolute-form",
@@ -250,18 +218,7 @@ fn served() -> Vec<Case> {
                 stream.expect_data("own").map(drop)
             },
         ),
-        case("abuse/20-upgrade", &[], "Upgrade is ignored", |t| {
-            for protocol in ["websocket", "h2c", "TLS/1.0", "invented"] {
-                let request = Target::subscribe_bare(&[("topic", "x")])
-                    .bearer(&t.subscriber_token()?)
-                    .header("Connection", "Upgrade, HTTP2-Settings")
-                    .header("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA")
-                    .header("Upgrade", protocol);
-                let stream = t.open(&request)?;
-                same("status", &stream.head().status, &200)?;
-            }
-            Ok(())
-        }),
+        case("abuse/20-upgrade", &[], "Upgrade is ignored", upgrades),
         case(
             "abuse/22-range-of-800-parts",
             &[],
@@ -356,4 +313,52 @@ fn paths() -> Vec<Case> {
             Ok(())
         },
     )]
+}
+
+fn endless_octets(t: &Target) -> Outcome<()> {
+    let mut healthy = Healthy::open(t)?;
+    let mut connection = t.connect()?;
+    connection.send(get_head(t)?.as_bytes())?;
+    connection.send(b"X-Slow: ")?;
+    let deadline = Deadline::after(head_patience(t));
+    // Each octet comes after a look for the end of 20 ms: the pace of the attack.
+    let pace = std::time::Duration::from_millis(20);
+    while connection.send(b"a").is_ok() {
+        if matches!(peers::read_step(&connection, 512, pace), Ok(0)) {
+            return healthy.check(t);
+        }
+        ensure(deadline.left().is_some(), || "still open".to_owned())?;
+    }
+    healthy.check(t)
+}
+
+fn http_1_0(t: &Target) -> Outcome<()> {
+    let topic = t.topic();
+    let mut connection = t.connect()?;
+    let head = format!(
+        "GET {HUB}?{} HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n",
+        encode_form(&[("topic", &topic)]),
+        t.subscriber_token()?
+    );
+    connection.send(head.as_bytes())?;
+    let mut stream = match SseStream::answered(connection) {
+        Err(failure) if failure.to_string().contains("505") => return Ok(()),
+        answered => answered?,
+    };
+    same("framing", &stream.head().header("transfer-encoding"), &None)?;
+    t.say(&topic, "plain")?;
+    stream.expect_data("plain").map(drop)
+}
+
+fn upgrades(t: &Target) -> Outcome<()> {
+    for protocol in ["websocket", "h2c", "TLS/1.0", "invented"] {
+        let request = Target::subscribe_bare(&[("topic", "x")])
+            .bearer(&t.subscriber_token()?)
+            .header("Connection", "Upgrade, HTTP2-Settings")
+            .header("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA")
+            .header("Upgrade", protocol);
+        let stream = t.open(&request)?;
+        same("status", &stream.head().status, &200)?;
+    }
+    Ok(())
 }

@@ -553,3 +553,26 @@ fn out_of_descriptors_the_hub_goes_on_with_what_it_has() -> Outcome<()> {
         Ok(pair.check().ok())
     })
 }
+
+/// Row 86 of the catalogue: what came while the process stood still is served when it goes on, and
+/// nobody is cut for the time that it did not have.
+#[test]
+fn a_hub_that_stood_still_goes_on_where_it_was() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.option("--heartbeat", "1s");
+    let mut pair = Pair::of(&builder)?;
+    pair.check()?;
+    pair.hub.signal("STOP")?;
+    let mut publisher = pair.hub.connect()?;
+    let fields = [
+        ("topic", "https://abuse.example/healthy"),
+        ("data", "meanwhile"),
+    ];
+    publisher.send_request(&pair.hub.publish_request(&fields)?)?;
+    let mut late = pair.hub.connect()?;
+    late.send_request(&pair.hub.subscribe_request(&[("topic", TOPIC)])?)?;
+    pair.hub.signal("CONT")?;
+    publisher.read_response()?.expect_status(&[200])?;
+    pair.stream.expect_data("meanwhile")?;
+    SseStream::answered(late)?;
+    pair.check()
+}

@@ -210,6 +210,10 @@ async fn http1(
                 First::Nothing => return Ok(()),
                 First::Http2 => return http2(listener, transport, peer, bytes).await,
                 First::Other => {}
+                First::Unclear => {
+                    let rejection = admit::unclear_framing();
+                    return reject(&listener.hub, transport, &HeaderMap::new(), &rejection).await;
+                }
                 First::Subscribe => {
                     // Else it is not as plain as it looked; hyper judges it.
                     if let Some(request) = parse_subscribe(&bytes) {
@@ -244,6 +248,7 @@ enum First {
     Http2,
     Subscribe,
     Publish,
+    Unclear,
     Other,
 }
 
@@ -254,6 +259,7 @@ async fn read_first(transport: &mut Transport, bytes: &mut BytesMut) -> io::Resu
             match look(bytes) {
                 Look::Subscribe => return Ok(First::Subscribe),
                 Look::Publish => return Ok(First::Publish),
+                Look::Unclear => return Ok(First::Unclear),
                 Look::Other if bytes.starts_with(H2_BEGIN) => return Ok(First::Http2),
                 Look::Other => return Ok(First::Other),
                 Look::More => {}

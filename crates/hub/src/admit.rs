@@ -63,6 +63,14 @@ pub fn place(found: Option<ShardPlace>) -> Result<ShardPlace, Rejection> {
 /// Nobody leaves sooner for the sake of one who asks again.
 const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// The refusal of a request whose body could end in two places: what follows it on the connection
+/// is never taken for a request.
+pub(crate) fn unclear_framing() -> Rejection {
+    Rejection::bad_request(
+        "where the body ends is unclear: send one Content-Length, or Transfer-Encoding: chunked",
+    )
+}
+
 /// The refusal of templates that are too many alike. Others leave, so later there may be room.
 pub fn crowded(refused: Crowded) -> Rejection {
     Rejection::unavailable(refused.to_string(), CROWDED_RETRY_AFTER)

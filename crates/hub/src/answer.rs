@@ -20,7 +20,7 @@ use crate::peer::Peer;
 use crate::publish;
 use crate::publish_batch::{self, BatchBody};
 use crate::refuse::{Asked, problem, refused};
-use crate::request::{BATCH_TYPE, Door, Route, is_batch, route};
+use crate::request::{BATCH_TYPE, Door, Route, is_batch, is_plain_coding, route};
 use crate::socket::{Arriving, PipeBody, Sink, pipe};
 use crate::subscribe::{self, Admission, Becomes, STREAM_HEADERS};
 use crate::subscriptions;
@@ -151,7 +151,15 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
     if parts.version == Version::HTTP_11 && headers.get_all(http::header::HOST).iter().count() != 1
     {
         let rejection = Rejection::bad_request("exactly one Host header is needed");
-        return refused(hub, headers, &rejection, Asked::Other);
+        return last(refused(hub, headers, &rejection, Asked::Other));
+    }
+    if !is_plain_coding(headers) {
+        return last(refused(
+            hub,
+            headers,
+            &admit::unclear_framing(),
+            Asked::Other,
+        ));
     }
     let route = route(&parts.method, path, door);
     let asked = match route {
@@ -197,6 +205,13 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
         Ok(answer) => finished(hub, headers, answer),
         Err(rejection) => refused(hub, headers, &rejection, asked),
     }
+}
+
+/// The connection ends after it: what follows could be meant in two ways.
+fn last(mut answer: Answer) -> Answer {
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(http::header::CONNECTION, close);
+    answer
 }
 
 /// Adds what every answer carries: CORS, and the headers that keep browsers strict.

@@ -38,7 +38,7 @@ const READ_BYTES: usize = 4 * 1024;
 pub(crate) enum Left {
     /// Nothing: it is over.
     Closed,
-    /// A plain subscribe; its head is in the buffer.
+    /// Something to look at anew, a plain subscribe as a rule; its head is in the buffer.
     Subscribe,
     /// Something for hyper; its first bytes are in the buffer.
     Other,
@@ -297,7 +297,7 @@ fn begin<'b>(rest: &'b [u8], headers: &mut HeaderMap) -> Result<PlainPublish<'b>
     }
     parse_publish(rest, headers).ok_or_else(|| match look(rest) {
         Look::More => Need::Head,
-        Look::Subscribe => Need::Nothing(Left::Subscribe),
+        Look::Subscribe | Look::Unclear => Need::Nothing(Left::Subscribe),
         Look::Publish | Look::Other => Need::Nothing(Left::Other),
     })
 }

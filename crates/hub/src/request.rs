@@ -218,6 +218,38 @@ pub fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
     })
 }
 
+/// Whether a whole head has more than one `Content-Length`.
+#[must_use]
+pub(crate) fn has_two_lengths(bytes: &[u8]) -> bool {
+    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut lines);
+    if !matches!(head.parse(bytes), Ok(httparse::Status::Complete(_))) {
+        return false;
+    }
+    let lengths = head.headers.iter();
+    lengths
+        .filter(|line| CONTENT_LENGTH == line.name)
+        .nth(1)
+        .is_some()
+}
+
+/// Whether the coding of a body is none, or `chunked` once and nothing else. hyper looks at the last
+/// coding alone, so `chunked, chunked` and a second header would pass it (RFC 9112, 6.1).
+#[must_use]
+pub(crate) fn is_plain_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => true,
+        Some(coding) => {
+            coding
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+                && codings.next().is_none()
+        }
+    }
+}
+
 /// Most bytes of the body of a publish that the fast path reads: larger ones cost more to copy than
 /// hyper costs beside it.
 pub const PLAIN_BODY_BYTES_MAX: usize = 64 * 1024;

@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use crate::frame::Framing;
-use crate::request::parse_publish;
+use crate::request::{has_two_lengths, parse_publish};
 use crate::socket::{Sink, TcpSink, TlsLayer, TlsSink};
 
 /// A connection from a peer.
@@ -157,6 +157,9 @@ pub(crate) enum Look {
     Subscribe,
     /// The whole head of a publish that a fast path serves as well.
     Publish,
+    /// The whole head of a publish that has two lengths. Where it ends is a matter of taste even
+    /// when they are equal, and hyper takes those: it is refused before hyper sees it.
+    Unclear,
 }
 
 /// How every subscribe of the fast path begins. Other spellings of the same request (absolute
@@ -198,6 +201,8 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
             Look::Subscribe
         } else if parse_publish(bytes, &mut HeaderMap::new()).is_some() {
             Look::Publish
+        } else if has_two_lengths(bytes) {
+            Look::Unclear
         } else {
             Look::Other
         };
@@ -315,7 +320,7 @@ impl Sniffed {
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match look(&self.held) {
-                Look::Subscribe | Look::Publish => {
+                Look::Subscribe | Look::Publish | Look::Unclear => {
                     self.captured = true;
                     return Poll::Ready(Ok(()));
                 }
@@ -513,7 +518,7 @@ mod tests {
 
     #[test]
     fn only_whole_subscribe_heads_are_taken() {
-        let table: [(&[u8], Look); 13] = [
+        let table: [(&[u8], Look); 14] = [
             (b"", Look::More),
             (b"GET /.we", Look::More),
             (b"GET /.well-known/mercure?topic=a HTTP/1.1\r\n", Look::More),
@@ -539,6 +544,11 @@ mod tests {
             (
                 b"POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\n\r\n",
                 Look::Other,
+            ),
+            (
+                b"POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\
+                  content-length: 2\r\n\r\n",
+                Look::Unclear,
             ),
             (b"P", Look::More),
             (b"PRI * HTTP/2.0\r\n\r\n", Look::Other),
