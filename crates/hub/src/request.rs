@@ -233,8 +233,8 @@ pub(crate) fn has_two_lengths(bytes: &[u8]) -> bool {
         .is_some()
 }
 
-/// Whether the coding of a body is none, or `chunked` once and nothing else. hyper looks at the last
-/// coding alone, so `chunked, chunked` and a second header would pass it (RFC 9112, 6.1).
+/// Whether the coding of a body is none, or `chunked` once and nothing else. hyper looks at the
+/// last coding alone, so `chunked, chunked` and a second header would pass it (RFC 9112, 6.1).
 #[must_use]
 pub(crate) fn is_plain_coding(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
