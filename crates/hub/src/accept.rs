@@ -397,7 +397,7 @@ async fn serve_other(
 
 /// Runs the tasks of an HTTP/2 connection, one for each answer: a panic ends that one stream.
 #[derive(Clone, Debug)]
-struct GuardedExecutor(Arc<PanicGuard>);
+pub(crate) struct GuardedExecutor(pub(crate) Arc<PanicGuard>);
 
 impl<F> hyper::rt::Executor<F> for GuardedExecutor
 where

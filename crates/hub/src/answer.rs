@@ -147,6 +147,8 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
     let (parts, body) = request.into_parts();
     let headers = &parts.headers;
     let (path, query) = (parts.uri.path(), parts.uri.query());
+    #[cfg(test)]
+    tests::strike(path);
     // hyper takes a request without Host; HTTP/1.1 does not (RFC 9112, 3.2).
     if parts.version == Version::HTTP_11 && headers.get_all(http::header::HOST).iter().count() != 1
     {
@@ -480,3 +482,6 @@ fn write_head(answer: &http::response::Parts, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ use crate::transport::Stage;
 
 #[cfg(test)]
 #[path = "publish_batch/tests.rs"]
-mod tests;
+pub(crate) mod tests;
 
 /// Events that may be under way between request and log before no more of the request is read.
 /// Ours: two of the largest batches that the disk log syncs at once.

@@ -248,7 +248,12 @@ impl Running {
             None => None,
         };
         let presence = Arc::clone(&hub.presence);
-        let leavings = tokio::spawn(async move { presence.publish_leavings().await });
+        let guard = Arc::clone(&hub.metrics.panics.request);
+        let leavings = tokio::spawn(async move {
+            // Whoever was being told of is passed over; the others are told of.
+            let publish = || guard.watch("presence", presence.publish_leavings());
+            while publish().await.is_err() {}
+        });
         ready(&Started {
             public,
             admin,

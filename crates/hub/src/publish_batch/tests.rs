@@ -40,7 +40,7 @@ fn settings(key: &str) -> Settings {
     }
 }
 
-fn hub() -> Arc<Hub> {
+pub(crate) fn hub() -> Arc<Hub> {
     let config = MemoryConfig {
         bytes_max: 1 << 24,
         events_max: 1 << 16,
