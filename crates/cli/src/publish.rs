@@ -46,7 +46,7 @@ pub(crate) fn command() -> Command {
         .arg(json)
 }
 
-fn event_arguments() -> [Arg; 6] {
+fn event_arguments() -> [Arg; 8] {
     [
         Arg::new("data")
             .long("data")
@@ -76,6 +76,14 @@ fn event_arguments() -> [Arg; 6] {
             .long("private")
             .action(ArgAction::SetTrue)
             .help("Only for subscribers whose token allows one of the topics"),
+        Arg::new("latest")
+            .long("latest")
+            .action(ArgAction::SetTrue)
+            .help("For subscribers that are behind a newer event of these topics may stand for it"),
+        Arg::new("latest-key")
+            .long("latest-key")
+            .value_name("KEY")
+            .help("Keep such events of the same topics apart by this key"),
     ]
 }
 
@@ -108,6 +116,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     form.extend(retry.as_deref().map(|retry| ("retry", retry)));
     form.extend(matches.get_flag("private").then_some(("private", "on")));
+    form.extend(matches.get_flag("latest").then_some(("gush_latest", "1")));
+    let key = matches.get_one::<String>("latest-key");
+    form.extend(key.map(|key| ("gush_key", key.as_str())));
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

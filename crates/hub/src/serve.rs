@@ -247,13 +247,7 @@ impl Running {
             }
             None => None,
         };
-        let presence = Arc::clone(&hub.presence);
-        let guard = Arc::clone(&hub.metrics.panics.request);
-        let leavings = tokio::spawn(async move {
-            // Whoever was being told of is passed over; the others are told of.
-            let publish = || guard.watch("presence", presence.publish_leavings());
-            while publish().await.is_err() {}
-        });
+        let leavings = tokio::spawn(publish_leavings(Arc::clone(hub)));
         ready(&Started {
             public,
             admin,
@@ -341,6 +335,13 @@ impl Running {
             }
         }
     }
+}
+
+/// Tells of those who leave, without end. After a panic whoever was being told of is passed over.
+async fn publish_leavings(hub: Arc<Hub>) {
+    let guard = &hub.metrics.panics.request;
+    let publish = || guard.watch("presence", hub.presence.publish_leavings());
+    while publish().await.is_err() {}
 }
 
 /// What needs a restart keeps the value it has, also for the next reload's comparison.
