@@ -2,12 +2,11 @@
 //! written. Another dialect is another file like this one; nothing else knows field names.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use http::HeaderMap;
 
 use gush_log::{Conflation, Draft};
-use gush_sse::{EventId, EventType, encode_retry};
+use gush_sse::{EventId, EventType};
 use serde_json::{Map, Value, json};
 
 use crate::admit::Rejection;
@@ -280,20 +279,6 @@ fn decimal(text: &str) -> Option<u64> {
     } else {
         None
     }
-}
-
-/// A `retry:` line with this subscriber's own delay: within half of `middle` around it, so that
-/// those who were cut at the same moment do not come back at the same moment. `None`: not sent.
-#[must_use]
-pub fn retry_line(middle: Duration) -> Option<Vec<u8>> {
-    let middle_ms = u64::try_from(middle.as_millis()).unwrap_or(u64::MAX / 4);
-    if middle_ms == 0 {
-        return None;
-    }
-    let own_ms = fastrand::u64(middle_ms / 2..=middle_ms + middle_ms / 2).max(1);
-    let mut line = Vec::new();
-    encode_retry(own_ms, &mut line);
-    Some(line)
 }
 
 /// The gap event for a cursor that cannot be served.

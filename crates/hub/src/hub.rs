@@ -10,8 +10,7 @@ use tokio::sync::Semaphore;
 use crate::admit::ConnectionGate;
 use crate::clock::Clock;
 use crate::close::CloseReason;
-use crate::dialect;
-use crate::frame::Frame;
+use crate::crowd::Crowd;
 use crate::limits::Plan;
 use crate::matcher_table::crowds::Crowds;
 use crate::metrics::{Metrics, Readings};
@@ -53,6 +52,8 @@ pub struct Hub {
     pub gate: ConnectionGate,
     /// Open connections of the admin listener: health and metrics answer also at the limit.
     pub admin_gate: ConnectionGate,
+    /// How many there are to come back some day.
+    pub(crate) crowd: Arc<Crowd>,
     /// How refusals are told.
     pub(crate) refuser: Refuser,
     /// Connections over the limit that are read, so that they are refused in their own way.
@@ -74,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) presence: Arc<Presence>,
     pub(crate) clock: Clock,
     pub(crate) replayer: Arc<Replayer>,
+    pub(crate) crowd: Arc<Crowd>,
     pub(crate) plan: Plan,
 }
 
@@ -120,6 +122,7 @@ impl Hub {
             metrics: parts.metrics,
             presence: parts.presence,
             crowds: Arc::default(),
+            crowd: parts.crowd,
             clock: parts.clock,
             replayer: parts.replayer,
             lookups: Semaphore::new(LOOKUPS_MAX),
@@ -170,8 +173,7 @@ impl Hub {
     }
 
     fn end(&self, subscriber: NewSubscriber) {
-        let retry = self.policy.load().settings.retry;
-        let words = dialect::retry_line(retry).map(|line| Frame::of_text(&line));
+        let words = self.crowd.tell(&self.policy.load().settings).frame();
         // A socket that was sent ends with the shard that it was sent to.
         if let Arriving::Here(sink) = subscriber.sink {
             sink.close(CloseReason::Drain, words.as_ref(), true);

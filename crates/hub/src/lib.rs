@@ -72,6 +72,9 @@ pub mod origin;
 // The only place that refuses.
 pub mod admit;
 
+// What open streams are told for the day when they lose it.
+pub(crate) mod crowd;
+
 // How a refusal is told, the same at every door.
 pub mod refuse;
 

@@ -39,6 +39,7 @@ pub struct ShardMetrics {
     deliveries: Number,
     delivered_bytes: Number,
     pub(crate) heartbeats: Number,
+    pub(crate) retold: Number,
     pub(crate) replay_reads: Number,
     pub(crate) gaps: Number,
     pub(crate) behind: Number,
@@ -306,6 +307,14 @@ pub static CATALOGUE: &[Metric] = &[
         labels: "",
         help: "Heartbeats sent.",
         write: |metrics, _, page| page.count("", total(metrics, |shard| shard.heartbeats.value())),
+    },
+    Metric {
+        name: "gush_retries_told_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Delays told anew to open streams, because there are many more streams, or far \
+               fewer, than when they were told.",
+        write: |metrics, _, page| page.count("", total(metrics, |shard| shard.retold.value())),
     },
     Metric {
         name: "gush_replay_reads_total",

@@ -16,6 +16,7 @@ use crate::budget::{self, Budget};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Loaded, Settings, reload_changes};
 use crate::conflate::Conflation;
+use crate::crowd::Crowd;
 use crate::dev::{self, DevInfo};
 use crate::drain;
 use crate::error::ServeError;
@@ -175,11 +176,13 @@ impl Running {
             .map_err(|error| ServeError::new(format!("the log's readers: {error}")))?;
         let replayer = Arc::new(replayer);
         let presence = Arc::new(Presence::new(Arc::clone(&log)));
+        let crowd = Arc::<Crowd>::default();
         let shared = Arc::new(Shared {
             window: Arc::clone(&window),
             replayer: Arc::clone(&replayer),
             policy: Arc::clone(&policy),
             clock: clock.clone(),
+            crowd: Arc::clone(&crowd),
             panics: Arc::clone(&metrics.panics),
             stream_log: Arc::clone(&metrics.stream_log),
             conflation,
@@ -197,6 +200,7 @@ impl Running {
             presence,
             clock,
             replayer,
+            crowd,
             plan,
         };
         Ok(Self {

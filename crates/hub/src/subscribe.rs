@@ -13,7 +13,6 @@ use crate::dialect::{self, Cursor, EARLIEST, PAIRS_MAX, SubscribeRequest};
 use crate::form::{Pair, parse_pairs};
 use crate::hub::Hub;
 use crate::peer::{Client, Peer};
-use crate::policy::Policy;
 use crate::presence::Attendance;
 use crate::refuse;
 use crate::selection::Selection;
@@ -49,6 +48,8 @@ pub struct Admission {
     pub place: Option<ShardPlace>,
     /// The answer's `Last-Event-ID`; only when the request had a cursor.
     pub answer_id: Option<String>,
+    /// How large the crowd was for which its delay was drawn.
+    pub told_level: u8,
     /// What every stream begins with: a comment, `retry:`, and the gap event if there is a gap.
     pub first: Vec<u8>,
 }
@@ -67,6 +68,7 @@ impl Admission {
             start: self.start,
             expires_at_ms: self.expires_at_ms,
             present: self.present,
+            told_level: self.told_level,
             place: self.place?,
             client: Some(self.client),
             held: Box::new(Held {
@@ -164,7 +166,8 @@ pub async fn admit(
     };
     let found = locate(hub, &mut selection, cursor).await;
     let selection = Arc::new(selection);
-    let first = first_bytes(&policy, found.gap.filter(|_| wants_gap));
+    let told = hub.crowd.tell(&policy.settings);
+    let first = first_bytes(told.line, found.gap.filter(|_| wants_gap));
     let present = texts.map(|texts| hub.presence.enter(texts, payload));
     Ok(Admission {
         client,
@@ -174,13 +177,14 @@ pub async fn admit(
         present,
         place,
         answer_id: found.answer_id,
+        told_level: told.level,
         first,
     })
 }
 
-fn first_bytes(policy: &Policy, gap: Option<String>) -> Vec<u8> {
+fn first_bytes(retry_line: Vec<u8>, gap: Option<String>) -> Vec<u8> {
     let mut first = b":\n".to_vec();
-    first.extend(dialect::retry_line(policy.settings.retry).unwrap_or_default());
+    first.extend(retry_line);
     first.extend(gap.unwrap_or_default().into_bytes());
     first
 }

@@ -71,6 +71,9 @@ mod proxy_protocol;
 // Delays for those who are sent away, so that they come back one after the other.
 mod pacer;
 
+// Delays for those who have a stream, told beforehand.
+mod comeback;
+
 // Tokens, and the keys they are checked with.
 #[cfg(feature = "auth")]
 pub mod auth;
@@ -91,6 +94,7 @@ pub mod layer;
 
 pub use body_limit::{BodyLimit, TooLarge};
 pub use breaker::{Attempt, Breaker, BreakerSettings, BreakerState};
+pub use comeback::{Comeback, is_outdated};
 pub use gate::{Gate, KeyedGate, KeyedPermit, Permit};
 pub use keyed::{Keyed, key_of};
 pub use pacer::{Pacer, PacerSettings};

@@ -40,9 +40,10 @@ pub(super) const ROWS: &[OptionSpec] = &[
             zero: None,
         },
         default: "1000",
-        help: "Refused clients that are asked back per second",
+        help: "Clients that are asked back per second, once refused or without their stream",
         why: "Each refused client is told a delay from a window that is as wide as this rate needs \
-              for all who are on their way back. Low enough that their TLS handshakes leave room \
+              for all who are on their way back, and each open stream one from a window for all \
+              streams, before it is lost. Low enough that their TLS handshakes leave room \
               for the streams that are open; raise it where clients come without TLS.",
         set: |s, v| s.overload.retry_rate = u32::try_from(v.size()).unwrap_or(u32::MAX),
         get: |s| Value::from_size(s.overload.retry_rate as usize),
@@ -56,7 +57,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
             zero: None,
         },
         default: "1m",
-        help: "Longest delay that refused clients are told, however many they are",
+        help: "Widest window of delays that clients are told, however many they are",
         why: "A page that shows nothing new for longer than a minute is reloaded by its reader, \
               which is another connect.",
         set: |s, v| s.overload.retry_max = v.duration(),

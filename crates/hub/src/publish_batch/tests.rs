@@ -51,6 +51,7 @@ pub(crate) fn hub() -> Arc<Hub> {
     let conflation = Conflation::new(Arc::clone(&policy), log.bounds().next);
     let replayer = Replayer::start(&log, &Arc::new(conflation), &Arc::default());
     Arc::new(Hub::new(HubParts {
+        crowd: Arc::default(),
         window: Arc::new(Window::new(log.bounds().next, 1 << 20, 100, Vec::new())),
         shards: Vec::new(),
         policy,

@@ -472,18 +472,20 @@ impl Shard {
         }
     }
 
-    /// Finishes a heartbeat that went out in part; `false` when the socket is still full.
+    /// Finishes a line that went out in part; `false` when the socket is still full.
     fn pay_owed(&mut self, index: u32) -> bool {
-        let heartbeat = self.heartbeat.clone();
+        let line = self.cut_lines.get(&index).unwrap_or(&self.heartbeat);
+        let line = line.clone();
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return false;
         };
-        let length = heartbeat.framed(subscriber.sink.framing()).len();
+        let length = line.framed(subscriber.sink.framing()).len();
         let skip = length - usize::from(subscriber.owed);
-        match subscriber.sink.write(&Outgoing::one(&heartbeat), skip) {
+        match subscriber.sink.write(&Outgoing::one(&line), skip) {
             Ok(taken) => {
-                subscriber.owed -= u8::try_from(taken).expect("a heartbeat has a few bytes");
+                subscriber.owed -= u8::try_from(taken).expect("such a line has a few bytes");
                 if subscriber.owed == 0 {
+                    self.cut_lines.remove(&index);
                     self.unstall(index);
                     return true;
                 }

@@ -36,6 +36,8 @@ pub struct NewSubscriber {
     pub expires_at_ms: Option<u64>,
     /// Its entry in the active subscriptions, if those are on.
     pub present: Option<Attendance>,
+    /// How large the crowd was for which its delay was drawn.
+    pub told_level: u8,
     /// Where it goes.
     pub place: ShardPlace,
     /// Whom it is for, for the records of its begin and end.

@@ -98,6 +98,7 @@ impl Shard {
         let selection = self.selections.intern(new.selection);
         let policy = self.shared.policy.load();
         self.metrics.opened(sink.kind());
+        self.shared.crowd.join();
         self.metrics.behind.add(1);
         new.place.settle();
         let mut held = new.held;
@@ -112,6 +113,7 @@ impl Shard {
             cursor: new.start,
             partial: 0,
             owed: 0,
+            told_level: new.told_level,
             phase: Phase::Ready,
             discarded: 0,
             last_write_at: now,
@@ -257,8 +259,10 @@ impl Shard {
         if subscriber.sink.kind().has_socket() {
             self.inbox.release();
         }
+        self.shared.crowd.leave();
         self.wheel.clear(index);
         self.behind.forget(index);
+        self.cut_lines.remove(&index);
         self.metrics.closed(subscriber.sink.kind(), reason);
         if subscriber.phase != Phase::Live {
             self.metrics.behind.sub(1);

@@ -4,7 +4,7 @@
 //! A turn looks at readiness, commands, new events and timers, then writes a slice of what is due.
 //! So a broadcast to many never keeps a new event, a timer or a leaving peer waiting for long.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
@@ -17,6 +17,7 @@ use mio::{Events, Poll, Token, Waker};
 use crate::clock::{Clock, TICK_MS, ticks};
 use crate::close::CloseReason;
 use crate::conflate::Conflation;
+use crate::crowd::{Crowd, Place};
 use crate::frame::{Frame, Framing};
 use crate::matcher_table::{MatcherId, MatcherTable};
 use crate::metrics::ShardMetrics;
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) replayer: Arc<Replayer>,
     pub(crate) policy: Arc<PolicyCell>,
     pub(crate) clock: Clock,
+    pub(crate) crowd: Arc<Crowd>,
     pub(crate) panics: Arc<Panics>,
     pub(crate) stream_log: Arc<StreamRecords>,
     pub(crate) conflation: Arc<Conflation>,
@@ -210,10 +212,24 @@ struct DrainPlan {
     window_ticks: u32,
     /// How many streams there were, for an even rate.
     total: usize,
+    /// How many the hub had.
+    crowd: usize,
     closed: usize,
     next_place: u32,
     /// More streams are due to end than one slice took.
     is_late: bool,
+}
+
+impl DrainPlan {
+    /// Where the stream stands that is closed now.
+    #[expect(clippy::cast_precision_loss, reason = "streams of one shard")]
+    fn place(&self) -> Place {
+        Place {
+            crowd: self.crowd,
+            window: Duration::from_millis(TICK_MS * u64::from(self.window_ticks)),
+            share: self.closed as f64 / self.total.max(1) as f64,
+        }
+    }
 }
 
 /// The state of one shard thread.
@@ -248,6 +264,8 @@ pub(crate) struct Shard {
     wheel: Wheel,
     drain: Option<DrainPlan>,
     heartbeat: Frame,
+    /// `retry:` lines that a full socket took in part. At most one per subscriber.
+    cut_lines: HashMap<u32, Frame>,
     /// Kept between turns for their capacity.
     entries: Vec<Arc<Entry>>,
     commands: VecDeque<Command>,
@@ -287,6 +305,7 @@ impl Shard {
             wheel: Wheel::new(now),
             drain: None,
             heartbeat: Frame::of_text(gush_sse::HEARTBEAT),
+            cut_lines: HashMap::new(),
             entries: Vec::new(),
             commands: VecDeque::new(),
             spare_matched: Vec::new(),

@@ -79,8 +79,10 @@ pub(super) struct Subscriber {
     pub(super) cursor: Offset,
     /// Bytes of the frame at `cursor` that are already out.
     pub(super) partial: u32,
-    /// Bytes of a heartbeat that are still to go out before anything else.
+    /// Bytes of a heartbeat or a `retry:` line that are still to go out before anything else.
     pub(super) owed: u8,
+    /// How large the crowd was when its delay was drawn.
+    pub(super) told_level: u8,
     pub(super) phase: Phase,
     /// Bytes that came in behind the request and were thrown away.
     pub(super) discarded: u32,

@@ -1,10 +1,12 @@
 //! Heartbeats, timeouts, ends of life, and the drain.
 
+use gush_middleware::is_outdated;
+
 use super::subscriber::{NEVER, Phase};
 use super::{DrainPlan, SLICE_VISITS, Shard};
 use crate::clock::ticks;
 use crate::close::CloseReason;
-use crate::dialect;
+use crate::crowd::{self, Place};
 use crate::frame::Frame;
 use crate::socket::Outgoing;
 
@@ -83,27 +85,54 @@ impl Shard {
             return;
         }
         let silent = now.saturating_sub(subscriber.last_write_at);
-        if beat > 0 && silent >= beat - beat / 8 && subscriber.may_beat() {
-            self.beat(index, now);
+        if beat > 0 && subscriber.may_beat() {
+            // Streams with many events have no heartbeats, but their timers come due all the same.
+            if is_outdated(
+                subscriber.told_level,
+                self.shared.crowd.level(&policy.settings),
+            ) {
+                self.tell_anew(index, now);
+            } else if silent >= beat - beat / 8 {
+                let heartbeat = self.heartbeat.clone();
+                if self.say(index, &heartbeat, now) {
+                    self.metrics.heartbeats.add(1);
+                }
+            }
         }
         self.set_timer(index, now);
     }
 
-    fn beat(&mut self, index: u32, now: u32) {
-        let heartbeat = self.heartbeat.clone();
+    /// Tells a subscriber a delay for a crowd of another size than it was told for.
+    fn tell_anew(&mut self, index: u32, now: u32) {
+        let told = self.shared.crowd.tell(&self.shared.policy.load().settings);
+        if let Some(subscriber) = self.subscribers.get_mut(index) {
+            subscriber.told_level = told.level;
+        }
+        if let Some(line) = told.frame()
+            && self.say(index, &line, now)
+        {
+            self.metrics.retold.add(1);
+        }
+    }
+
+    /// Writes a line that is no event; whether it went out whole.
+    fn say(&mut self, index: u32, line: &Frame, now: u32) -> bool {
         let Some(subscriber) = self.subscribers.get_mut(index) else {
-            return;
+            return false;
         };
-        let length = heartbeat.framed(subscriber.sink.framing()).len();
-        match subscriber.sink.write(&Outgoing::one(&heartbeat), 0) {
+        let length = line.framed(subscriber.sink.framing()).len();
+        match subscriber.sink.write(&Outgoing::one(line), 0) {
             Ok(taken) if taken == length => {
                 subscriber.last_write_at = now;
-                self.metrics.heartbeats.add(1);
+                return true;
             }
             Ok(taken) => {
-                // Even a heartbeat does not fit: the subscriber is behind by its rest.
+                // Even that does not fit: the subscriber is behind by its rest.
                 let owed = if taken == 0 { 0 } else { length - taken };
-                subscriber.owed = u8::try_from(owed).expect("a heartbeat has a few bytes");
+                subscriber.owed = u8::try_from(owed).expect("such a line has a few bytes");
+                if owed > 0 {
+                    self.cut_lines.insert(index, line.clone());
+                }
                 subscriber.last_write_at = now;
                 if subscriber.phase == Phase::Live {
                     // What is swept but not visited yet is at or after the job in front.
@@ -118,6 +147,7 @@ impl Shard {
             }
             Err(error) => self.fail(index, &error),
         }
+        false
     }
 
     /// Starts ending all streams at a steady rate over the window.
@@ -126,6 +156,7 @@ impl Shard {
             started_at: self.shared.clock.tick(),
             window_ticks,
             total: self.subscribers.len(),
+            crowd: self.shared.crowd.streams(),
             closed: 0,
             next_place: 0,
             is_late: false,
@@ -158,16 +189,17 @@ impl Shard {
                 // Before it is done: after a panic the drain goes on behind it.
                 self.drain = Some(plan);
                 self.visit.subject = index;
-                self.close_drained(index);
+                self.close_drained(index, plan.place());
             }
         }
         plan.is_late = plan.closed < due && self.subscribers.len() > 0;
         self.drain = Some(plan);
     }
 
-    fn close_drained(&mut self, index: u32) {
+    fn close_drained(&mut self, index: u32, place: Place) {
         let policy = self.shared.policy.load();
-        let words = dialect::retry_line(policy.settings.retry).map(|line| Frame::of_text(&line));
+        let told = crowd::tell_drained(&policy.settings, place);
+        let words = told.frame();
         self.send_waiting(index);
         self.close_with(index, CloseReason::Drain, words.as_ref());
     }

@@ -22,6 +22,43 @@ fn silence_is_broken_by_a_bare_comment() {
     rig.wait_for("gush_heartbeats_total 1");
 }
 
+/// The delay in a chunk that is a `retry:` line and nothing else.
+fn told(chunk: Option<String>) -> u64 {
+    let chunk = chunk.unwrap_or_default();
+    let line = chunk.strip_prefix("retry: ").unwrap_or(&chunk);
+    line.trim_end().parse().expect("a retry line")
+}
+
+#[test]
+fn open_streams_are_told_anew_when_the_crowd_has_grown_and_when_it_has_gone() {
+    let rig = Rig::new(&ROOMY, |settings| {
+        settings.heartbeat = Duration::from_secs(24);
+        settings.overload.retry_rate = 1;
+        settings.overload.retry_max = Duration::from_hours(1);
+    });
+    let mut quiet = rig.subscribe(&["a"]);
+    let mut busy = rig.subscribe(&["b"]);
+    rig.wait_taken_in(2);
+    for _ in 0..5000 {
+        rig.crowd.join();
+    }
+    rig.advance(Duration::from_secs(20));
+    rig.publish("b", "never silent for long");
+    assert_eq!(busy.data(), "never silent for long");
+    rig.advance(Duration::from_secs(4));
+    // An hour's window: one in a hundred would be below 40 s.
+    let before = [told(quiet.chunk()), told(busy.chunk())];
+    assert!(before.iter().all(|ms| *ms <= 3_601_000), "{before:?}");
+    rig.wait_for("gush_retries_told_total 2");
+    rig.advance(Duration::from_secs(24));
+    assert_eq!(quiet.chunk().as_deref(), Some(":\n"), "once");
+    for _ in 0..5000 {
+        rig.crowd.leave();
+    }
+    rig.advance(Duration::from_secs(24));
+    assert!((1000..=3000).contains(&told(quiet.chunk())));
+}
+
 #[test]
 fn who_takes_no_byte_is_reset_after_the_write_timeout() {
     let rig = Rig::new(&ROOMY, |_| {});

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::close::CloseReason;
 use crate::config::Settings;
 use crate::conflate::Conflation as Conflations;
+use crate::crowd::Crowd;
 use crate::frame::Framing;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, PolicyCell};
@@ -31,6 +32,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Rig {
     pub(super) log: Arc<dyn Log>,
     pub(super) clock: Clock,
+    pub(super) crowd: Arc<Crowd>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) metrics: Metrics,
     pub(super) replayer: Arc<Replayer>,
@@ -102,11 +104,13 @@ impl Rig {
         let metrics = Metrics::new(1);
         let replayer = Replayer::start(&log, &conflation, &metrics.panics).expect("threads");
         let replayer = Arc::new(replayer);
+        let crowd = Arc::<Crowd>::default();
         let shared = Shared {
             window,
             replayer: Arc::clone(&replayer),
             policy,
             clock: clock.clone(),
+            crowd: Arc::clone(&crowd),
             panics: Arc::clone(&metrics.panics),
             stream_log: Arc::clone(&metrics.stream_log),
             conflation,
@@ -116,6 +120,7 @@ impl Rig {
         Self {
             log,
             clock,
+            crowd,
             inbox,
             metrics,
             replayer,
@@ -200,6 +205,7 @@ impl Rig {
             start,
             expires_at_ms: parts.1,
             present: None,
+            told_level: 0,
             place: place.expect("no limit"),
             client: None,
             held: Box::default(),
