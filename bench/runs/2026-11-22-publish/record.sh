@@ -1,5 +1,5 @@
 #!/bin/bash
-cd /work/scratch/pubgen; TOK=$(cat tok); PORT=39200
+cd "${WORK:?the folder of the binaries and the token}"; TOK=$(cat tok); PORT=39200
 one() { # name binary cpu "serve options" -- pubgen args
   local name=$1 bin=$2 cpu=$3 opts=$4; shift 4; PORT=$((PORT+1))
   rm -rf d/log; P=$(./hub.sh $bin $PORT $cpu $opts)
