@@ -5,6 +5,8 @@ use gush_testkit::{
     Failure, HubBuilder, HubProcess, Outcome, Request, SseStream, eventually, peers,
 };
 
+use std::process::{Command, Stdio};
+
 const PRICE: &str = "https://conflation.example/price/1";
 const CHAT: &str = "https://conflation.example/chat";
 const BOTH: [(&str, &str); 2] = [("topic", PRICE), ("topic", CHAT)];
@@ -179,6 +181,28 @@ fn a_publisher_asks_for_it_and_keeps_keys_apart_by_form_and_by_line() -> Outcome
         "a 3",
         "not conflated 3",
     ])
+}
+
+#[test]
+fn the_command_line_asks_for_it_as_well() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.start()?;
+    for (data, options) in [
+        ("a 1", &["--latest", "--latest-key", "a"][..]),
+        ("b 1", &["--latest", "--latest-key", "b"]),
+        ("plain", &[]),
+        ("a 2", &["--latest", "--latest-key", "a"]),
+    ] {
+        let status = Command::new(env!("CARGO_BIN_EXE_gush"))
+            .args(["pub", CHAT, "--data", data])
+            .args(options)
+            .args(["--hub", &format!("http://{}", hub.address())])
+            .args(["--token", &hub.publisher_token()?])
+            .stdout(Stdio::null())
+            .status()?;
+        assert!(status.success(), "{data}");
+    }
+    let mut late = hub.resume(&[("topic", CHAT)], "earliest")?;
+    late.expect_all(&["b 1", "plain", "a 2"])
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub(super) fn argument() -> Arg {
             "type",
             "retry",
             "private",
+            "latest",
+            "latest-key",
             "json",
         ])
         .help("Publish an event for each line of this file, a JSON object; - is stdin")
