@@ -206,3 +206,61 @@ fn without_keys_and_not_anonymous_nobody_subscribes() -> Outcome<()> {
     exchange(hub.address(), &plain)?.expect_status(&[401])?;
     exchange(hub.address(), &plain.bearer(&"x".repeat(60)))?.expect_status(&[401])
 }
+
+/// Answers every connection with what it holds.
+fn serve_raw(answer: &Arc<Mutex<String>>) -> Outcome<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/keys.json", listener.local_addr()?);
+    let answer = Arc::clone(answer);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut buffer = [0; 4096];
+            if stream.read(&mut buffer).is_ok() {
+                let answer = answer.lock().expect("nobody panics with it").clone();
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+    Ok(url)
+}
+
+fn good(body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+const AWAY: &str = "HTTP/1.1 503 Away\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn while_the_jwk_set_cannot_be_fetched_tokens_are_told_to_come_again() -> Outcome<()> {
+    let pair = KeyPair::generate("ES256")?;
+    let set = json!({"keys": [pair.public_jwk("known", "ES256")]}).to_string();
+    let answer = Arc::new(Mutex::new(AWAY.to_owned()));
+    let url = serve_raw(&answer)?;
+    let hub = builder()?
+        .publisher_key(Some(&url))
+        .subscriber_key(Some(&url))
+        .start()?;
+    let known = TokenKey::pair("ES256", pair).with_kid("known");
+    // The first fetch failed: nobody's token is known to be bad.
+    let refused = publish(&hub, &known)?;
+    refused.expect_status(&[503])?;
+    assert!(refused.header("Retry-After").is_some());
+    refused.problem()?;
+    *answer.lock().expect("nobody panics with it") = good(&set);
+    eventually("the key", PATIENCE * 3, || {
+        Ok((publish(&hub, &known)?.status() == 200).then_some(()))
+    })
+    .map_err(|f| f.within(hub.output()))?;
+    let series = "gush_breaker_state{remote=\"publisher_keys\"}";
+    assert_eq!(hub.metric(series)?, Some(0));
+    // Then it fails: what is known stays good, also over a reload; what is not may be good.
+    *answer.lock().expect("nobody panics with it") = AWAY.to_owned();
+    hub.signal("HUP")?;
+    hub.wait_stderr(&["configuration reloaded"])?;
+    let stranger = TokenKey::pair("ES256", KeyPair::generate("ES256")?).with_kid("new");
+    publish(&hub, &stranger)?.expect_status(&[503])?;
+    publish(&hub, &known)?.expect_status(&[200])?;
+    let forger = TokenKey::pair("ES256", KeyPair::generate("ES256")?).with_kid("known");
+    publish(&hub, &forger)?.expect_status(&[401])
+}

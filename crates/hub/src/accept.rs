@@ -32,6 +32,11 @@ use crate::subscribe::{self, Becomes};
 use crate::tls::TlsCell;
 use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
 
+// Connections that cannot be served: over the limit, or without a descriptor to spare.
+mod full;
+
+use full::{Spare, refuse};
+
 /// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
 /// browsers open one per subscription, proxies some dozens.
 const H2_STREAMS_MAX: u32 = 250;
@@ -45,9 +50,6 @@ const H2_LOOK: Duration = Duration::from_secs(1);
 
 /// How long a connection may wait for its next request: what proxies expect of an upstream.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(75);
-
-/// First and longest pause after a failed accept; it doubles in between.
-const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// What every connection of a listener needs.
 #[derive(Clone, Debug)]
@@ -63,15 +65,15 @@ impl Listener {
     fn gate(&self) -> &ConnectionGate {
         match self.door {
             Door::Public | Door::Full => &self.hub.gate,
-            Door::Admin => &self.hub.admin_gate,
+            Door::Admin | Door::FullAdmin => &self.hub.admin_gate,
         }
     }
 }
 
-/// Accepts until told to stop. A failed accept (descriptors used up) pauses and goes on.
+/// Accepts until told to stop. An accept that fails pauses and goes on.
 pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
     let mut stop = listener.stop.clone();
-    let mut pause = ACCEPT_PAUSE.0;
+    let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -79,7 +81,7 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
         };
         match accepted {
             Ok((stream, from)) => {
-                pause = ACCEPT_PAUSE.0;
+                spare.accepted();
                 let peer = Peer::of(from);
                 match listener.gate().admit() {
                     Some(permit) => {
@@ -90,46 +92,9 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
                     None => refuse(&listener, stream, peer),
                 }
             }
-            Err(error) => {
-                tracing::warn!(%error, "accept failed; trying again in {pause:?}");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(ACCEPT_PAUSE.1);
-            }
+            Err(error) => spare.failed(&error, &listener, &socket).await,
         }
     }
-}
-
-/// Over the connection limit. What the peer is stands in its head: so some are read, for a short
-/// time, and refused in their own way, and probes are answered. When too many are being read the
-/// rest is told at once.
-fn refuse(listener: &Listener, stream: TcpStream, peer: Peer) {
-    let hub = &listener.hub;
-    let Ok(place) = Arc::clone(&hub.farewells).try_acquire_owned() else {
-        hub.metrics.over_limit[1].add(1);
-        return refuse_unread(listener, &stream);
-    };
-    hub.metrics.over_limit[0].add(1);
-    let served = connection(listener.clone(), stream, peer, None);
-    let panics = &hub.metrics.panics.request;
-    tokio::spawn(panics.watch("a connection over the limit", async move {
-        // Nobody is there to be told when it takes too long.
-        let _ = timeout(FAREWELL_MAX, served).await;
-        drop(place);
-    }));
-}
-
-/// Without a task, and without a look at what the peer sent: what is not read may keep the answer
-/// from it.
-fn refuse_unread(listener: &Listener, stream: &TcpStream) {
-    if listener.tls.is_some() {
-        // Clear text would only look like a broken handshake.
-        return;
-    }
-    let (full, nothing) = (admit::no_connection(), HeaderMap::new());
-    let answer = refused(&listener.hub, &nothing, &full, Asked::Other);
-    let mut bytes = Vec::with_capacity(512);
-    answer::write_whole(answer, true, &mut bytes);
-    let _ = stream.try_write(&bytes);
 }
 
 /// Serves a connection; without a permit it is over the limit, and what it asks for is refused.
@@ -157,7 +122,7 @@ async fn connection(
         };
     }
     if permit.is_none() {
-        listener.door = Door::Full;
+        listener.door = listener.door.when_full();
     }
     let mut is_h2 = false;
     let transport = match &listener.tls {
@@ -358,7 +323,7 @@ async fn serve_other(
         Box::pin(async move {
             let answer = answer::guarded(&hub, door, request).await;
             let mut answer = answer.map(|body| body.holding(busy));
-            if door == Door::Full {
+            if door.is_full() {
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(http::header::CONNECTION, close);
             }
@@ -448,9 +413,10 @@ async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: Byt
     let mut look = tokio::time::interval(H2_LOOK);
     // The first request has as long as a head has elsewhere.
     let mut idle_until = Instant::now() + head_timeout;
-    let idle_max = match listener.door {
-        Door::Full => Duration::ZERO,
-        Door::Public | Door::Admin => IDLE_MAX,
+    let idle_max = if listener.door.is_full() {
+        Duration::ZERO
+    } else {
+        IDLE_MAX
     };
     loop {
         tokio::select! {

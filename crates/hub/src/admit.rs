@@ -8,10 +8,12 @@ use http::{HeaderMap, StatusCode};
 
 use crate::credentials::{self, Place};
 use crate::form::Pair;
+use crate::hub::Hub;
 use crate::keys::KeyRing;
 use crate::matcher_table::crowds::Crowded;
 use crate::origin;
 use crate::policy::Policy;
+use crate::pressure::Step;
 use crate::shard::ShardPlace;
 use crate::token::{Claims, TokenError};
 
@@ -42,6 +44,33 @@ pub fn while_draining() -> Rejection {
 #[must_use]
 pub fn no_connection() -> Rejection {
     Rejection::unavailable("the hub has no connection to spare", Duration::ZERO)
+}
+
+/// Whether there are new streams at all.
+///
+/// # Errors
+///
+/// 503 or softly, while the hub drains or has too much to do.
+pub fn new_stream(hub: &Hub) -> Result<(), Rejection> {
+    if hub.is_draining() {
+        return Err(while_draining());
+    }
+    unless_given_up(hub, Step::Streams)
+}
+
+/// Serves what asks for this, unless the hub has given it up to serve the rest.
+///
+/// # Errors
+///
+/// 503, or softly.
+pub fn unless_given_up(hub: &Hub, what: Step) -> Result<(), Rejection> {
+    if hub.brownout() < what {
+        return Ok(());
+    }
+    Err(Rejection::unavailable(
+        "the hub has too much to do",
+        Duration::ZERO,
+    ))
 }
 
 /// The end of a subscribe to nothing but topics that have ended.

@@ -171,7 +171,12 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
     let outcome = match route {
         Route::Health => Ok(health(hub, door)),
         Route::Ready => Ok(ready(hub)),
-        _ if door == Door::Full => Err(admit::no_connection()),
+        Route::Metrics => Ok(typed(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            hub.metrics_page(),
+        )),
+        _ if door.is_full() => Err(admit::no_connection()),
         Route::Subscribe { is_head } => {
             subscribe_in_hyper(hub, &parts, query.unwrap_or(""), is_head).await
         }
@@ -185,11 +190,6 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
             .await
             .map(document),
         Route::Options { allow } => Ok(options(hub, headers, allow)),
-        Route::Metrics => Ok(typed(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            hub.metrics_page(),
-        )),
         Route::Console { path } => Ok(console::file(path).map_or_else(
             || problem(StatusCode::NOT_FOUND, "not found"),
             |file| typed(StatusCode::OK, file.kind, file.bytes),
@@ -308,7 +308,7 @@ fn health(hub: &Hub, door: Door) -> Answer {
         "not writable"
     };
     let mut body = serde_json::json!({ "status": "ok", "log": log });
-    if door == Door::Admin {
+    if matches!(door, Door::Admin | Door::FullAdmin) {
         body["engine"] = hub.log.describe().into();
         body["reason"] = writable.err().into();
     }

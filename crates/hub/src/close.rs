@@ -27,11 +27,13 @@ pub enum CloseReason {
     InternalError,
     /// The hub's code for this stream panicked; the stream can be resumed, the others go on.
     Panic,
+    /// The hub had too much to do and ended its slowest readers; they come back with their id.
+    Shed,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the metric's label values.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::PeerLeft,
         Self::PeerVanished,
         Self::WriteTimeout,
@@ -43,6 +45,7 @@ impl CloseReason {
         Self::SocketError,
         Self::InternalError,
         Self::Panic,
+        Self::Shed,
     ];
 
     /// The word in logs, metric labels and documents.
@@ -60,6 +63,7 @@ impl CloseReason {
             Self::SocketError => "socket_error",
             Self::InternalError => "internal_error",
             Self::Panic => "panic",
+            Self::Shed => "shed",
         }
     }
 
@@ -90,6 +94,10 @@ impl CloseReason {
                  log with its backtrace; the stream is reset and can be resumed by id, the others \
                  go on."
             }
+            Self::Shed => {
+                "The hub had too much to do and ended its slowest readers, which are reset so that \
+                 the kernel lets go of what they never read; they can resume by id."
+            }
         }
     }
 
@@ -112,6 +120,7 @@ impl CloseReason {
                 | Self::ProtocolError
                 | Self::SocketError
                 | Self::Panic
+                | Self::Shed
         )
     }
 }

@@ -11,11 +11,13 @@ use crate::admit::ConnectionGate;
 use crate::clock::Clock;
 use crate::close::CloseReason;
 use crate::crowd::Crowd;
+use crate::keys::KeyRing;
 use crate::limits::Plan;
 use crate::matcher_table::crowds::Crowds;
 use crate::metrics::{Metrics, Readings};
 use crate::policy::PolicyCell;
 use crate::presence::Presence;
+use crate::pressure::{LogWaits, Step};
 use crate::refuse::Refuser;
 use crate::replay::Replayer;
 use crate::shard::{Command, Inbox, NewSubscriber, Seat, ShardPlace};
@@ -54,6 +56,8 @@ pub struct Hub {
     pub admin_gate: ConnectionGate,
     /// How many there are to come back some day.
     pub(crate) crowd: Arc<Crowd>,
+    /// Events on their way through the log.
+    pub(crate) log_waits: Arc<LogWaits>,
     /// How refusals are told.
     pub(crate) refuser: Refuser,
     /// Connections over the limit that are read, so that they are refused in their own way.
@@ -118,6 +122,7 @@ impl Hub {
             shards: parts.shards,
             refuser: Refuser::new(&parts.policy.load().settings),
             farewells: Arc::new(Semaphore::new(parts.plan.farewells_max)),
+            log_waits: LogWaits::new(parts.clock.clone()),
             policy: parts.policy,
             metrics: parts.metrics,
             presence: parts.presence,
@@ -185,6 +190,12 @@ impl Hub {
         self.draining.store(true, Ordering::SeqCst);
     }
 
+    /// What the hub gives up because it is pressed.
+    #[must_use]
+    pub fn brownout(&self) -> Step {
+        self.metrics.pressure.step.load()
+    }
+
     /// Whether the hub is ending its streams.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -209,6 +220,8 @@ impl Hub {
         let bounds = self.log.bounds();
         #[allow(clippy::cast_precision_loss)] // milliseconds of uptime are far below 2^53
         let uptime_seconds = self.clock.now_ms() as f64 / 1000.0;
+        let policy = self.policy.load();
+        let breaker = |ring: &Option<KeyRing>| ring.as_ref()?.breaker_state(self.now_unix());
         self.metrics.page(&Readings {
             connections: self.connections() as u64,
             log_first: bounds.first.as_u64(),
@@ -216,6 +229,7 @@ impl Hub {
             log_writable: self.log.writable().is_ok(),
             draining: self.is_draining(),
             uptime_seconds,
+            breakers: [breaker(&policy.publisher), breaker(&policy.subscriber)],
         })
     }
 }

@@ -69,6 +69,9 @@ pub mod token;
 // Which web origins may read and publish.
 pub mod origin;
 
+// How hard the hub is pressed, and what it gives up for it.
+pub mod pressure;
+
 // The only place that refuses.
 pub mod admit;
 

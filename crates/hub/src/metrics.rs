@@ -5,10 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use gush_middleware::BreakerState;
+
 use crate::close::CloseReason;
 use crate::panics::Panics;
+use crate::pressure::Gauges;
 use crate::socket::SinkKind;
 use crate::stream_log::StreamRecords;
+
+// How long the turns of a shard take.
+mod turn;
+
+// What the hub does at its limits.
+mod overload;
+
+use turn::Turn;
 
 /// A number that goes up, or up and down.
 #[derive(Debug, Default)]
@@ -36,6 +47,7 @@ impl Number {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
+    pub(crate) turn: Turn,
     deliveries: Number,
     delivered_bytes: Number,
     pub(crate) heartbeats: Number,
@@ -96,10 +108,14 @@ pub struct Metrics {
     pub published: Number,
     /// Requests refused, by how; see [`Self::refused`].
     rejected: [Number; 4],
-    /// Connections over the limit: whose head was read, and not.
-    pub(crate) over_limit: [Number; 2],
+    /// Connections over the limit: whose head was read, and not; and those answered by means of the
+    /// spare descriptor.
+    pub(crate) over_limit: [Number; 3],
+    /// Accepts that failed: for want of a descriptor, and for other reasons.
+    pub(crate) accept_errors: [Number; 2],
     pub(crate) panics: Arc<Panics>,
     pub(crate) stream_log: Arc<StreamRecords>,
+    pub(crate) pressure: Gauges,
     publish_buckets: [Number; PUBLISH_BUCKETS_US.len()],
     publish_count: Number,
     publish_sum_us: Number,
@@ -120,6 +136,8 @@ pub struct Readings {
     pub draining: bool,
     /// Seconds since the start.
     pub uptime_seconds: f64,
+    /// Breakers around what is remote, by what it is.
+    pub breakers: [Option<BreakerState>; 2],
 }
 
 /// How a metric behaves.
@@ -264,18 +282,8 @@ pub static CATALOGUE: &[Metric] = &[
             }
         },
     },
-    Metric {
-        name: "gush_connections_refused_total",
-        kind: Kind::Counter,
-        labels: "head = read, unread",
-        help: "Connections over the limit. Those whose head is read are refused in their own way; \
-               when too many are being read, the rest gets a plain 503, or nothing under TLS.",
-        write: |metrics, _, page| {
-            for (head, count) in ["read", "unread"].iter().zip(&metrics.over_limit) {
-                page.count(&format!("{{head=\"{head}\"}}"), count.value());
-            }
-        },
-    },
+    overload::CONNECTIONS_REFUSED,
+    overload::ACCEPT_ERRORS,
     Metric {
         name: "gush_deliveries_total",
         kind: Kind::Counter,
@@ -388,6 +396,10 @@ pub static CATALOGUE: &[Metric] = &[
         help: "1 while events can be appended, 0 while publishers get 503.",
         write: |_, readings, page| page.count("", u64::from(readings.log_writable)),
     },
+    overload::BROWNOUT_STEP,
+    overload::BROWNOUT_CHANGES,
+    overload::PRESSURE_RATIO,
+    overload::BREAKER_STATE,
     Metric {
         name: "gush_draining",
         kind: Kind::Gauge,
@@ -481,6 +493,20 @@ impl Metrics {
         if let Some(bucket) = bucket {
             self.publish_buckets[bucket].add(events);
         }
+    }
+
+    /// The longest turn of any shard since this was last asked.
+    pub(crate) fn longest_turn_ms(&self, now_ms: u64) -> u64 {
+        let turns = self
+            .shards
+            .iter()
+            .map(|shard| shard.turn.longest_ms(now_ms));
+        turns.max().unwrap_or(0)
+    }
+
+    /// Streams that have not had everything yet.
+    pub(crate) fn behind(&self) -> u64 {
+        total(self, |shard| shard.behind.value())
     }
 
     /// Counts a refusal.

@@ -101,6 +101,19 @@ impl Policy {
         !self.conflated.is_empty() && topics.any(matches)
     }
 
+    /// Keys that were fetched for the policy before stay until new ones are.
+    pub fn adopt_keys(&self, before: &Self) {
+        let roles = [
+            (&self.publisher, &before.publisher),
+            (&self.subscriber, &before.subscriber),
+        ];
+        for (own, others) in roles {
+            if let (Some(own), Some(others)) = (own, others) {
+                own.adopt(others);
+            }
+        }
+    }
+
     /// Whether a subscribe asks for nothing but topics that have ended.
     #[must_use]
     pub fn has_ended(&self, matchers: &[Matcher]) -> bool {

@@ -17,6 +17,7 @@ use crate::dialect::{self, PAIRS_MAX};
 use crate::form::parse_pairs;
 use crate::hub::Hub;
 use crate::policy::Policy;
+use crate::pressure::Step;
 use crate::request::{has_type, is_batch};
 use crate::token::Claims;
 use crate::transport::Stage;
@@ -72,6 +73,7 @@ pub(crate) async fn admit_head(
     headers: &HeaderMap,
     query: &str,
 ) -> Result<Arc<Claims>, Rejection> {
+    admit::unless_given_up(hub, Step::Publishes)?;
     let pairs = parse_pairs(query.as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
     let claims = admit::publisher(policy, headers, &pairs, hub.now_unix()).await?;
@@ -102,9 +104,11 @@ pub(crate) async fn append(hub: &Hub, draft: Draft) -> Result<Appended, Rejectio
         AtOnce::MustWait(draft) => draft,
     };
     let (reply, answer) = oneshot::channel();
+    let waiting = hub.log_waits.begin(1, draft.data.len());
     hub.log.append(
         draft,
         Box::new(move |outcome| {
+            drop(waiting);
             // The publisher may have gone away; its event stays.
             let _ = reply.send(outcome);
         }),
@@ -122,9 +126,12 @@ pub(crate) fn start_batch(
     drafts: Vec<Draft>,
 ) -> oneshot::Receiver<Vec<Result<Position, AppendError>>> {
     let (reply, outcomes) = oneshot::channel();
+    let bytes = drafts.iter().map(|draft| draft.data.len()).sum();
+    let waiting = hub.log_waits.begin(drafts.len(), bytes);
     hub.log.append_batch(
         drafts,
         Box::new(move |outcomes| {
+            drop(waiting);
             // The publisher may have gone away; its events stay.
             let _ = reply.send(outcomes);
         }),

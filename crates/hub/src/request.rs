@@ -19,8 +19,27 @@ pub enum Door {
     Public,
     /// For operators; loopback by default. Serves what the public one does and more.
     Admin,
-    /// Any of them while its connections are used up: only probes are answered.
+    /// The public one while its connections are used up: only probes are answered.
     Full,
+    /// The admin one while its connections are used up: probes and metrics are answered.
+    FullAdmin,
+}
+
+impl Door {
+    /// Whether all but probes is refused.
+    #[must_use]
+    pub const fn is_full(self) -> bool {
+        matches!(self, Self::Full | Self::FullAdmin)
+    }
+
+    /// The same door for one connection more than there may be.
+    #[must_use]
+    pub const fn when_full(self) -> Self {
+        match self {
+            Self::Public | Self::Full => Self::Full,
+            Self::Admin | Self::FullAdmin => Self::FullAdmin,
+        }
+    }
 }
 
 /// What a request is.
@@ -154,7 +173,7 @@ pub fn route<'a>(method: &Method, path: &'a str, door: Door) -> Route<'a> {
         match (path, door) {
             ("/healthz", _) => Route::Health,
             ("/readyz", _) => Route::Ready,
-            ("/metrics", Door::Admin) => Route::Metrics,
+            ("/metrics", Door::Admin | Door::FullAdmin) => Route::Metrics,
             (path, Door::Admin) if console::file(path).is_some() => Route::Console { path },
             _ => return Route::NotFound,
         }

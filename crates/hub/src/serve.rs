@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::options::OPTIONS;
 use crate::policy::{Policy, PolicyCell};
 use crate::presence::Presence;
+use crate::pressure;
 use crate::replay::Replayer;
 use crate::request::Door;
 use crate::shard::{Seat, Shard, ShardThread, Shared, Table};
@@ -251,6 +252,8 @@ impl Running {
             }
             None => None,
         };
+        let _measured = pressure::watch(hub)
+            .map_err(|error| ServeError::new(format!("the measuring thread: {error}")))?;
         let leavings = tokio::spawn(publish_leavings(Arc::clone(hub)));
         ready(&Started {
             public,
@@ -322,6 +325,7 @@ impl Running {
                 let (changed, fixed) = reload_changes(&old.settings, &settings);
                 keep_fixed(&fixed, &old.settings, &mut settings);
                 let policy = Policy::new(settings).map_err(|error| error.to_string())?;
+                policy.adopt_keys(&old);
                 self.hub.policy.store(policy);
                 self.hub.replayer.forget();
                 watch_keys(&self.hub.policy.load_full(), self.hub.now_unix());

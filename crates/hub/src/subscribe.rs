@@ -14,6 +14,7 @@ use crate::form::{Pair, parse_pairs};
 use crate::hub::Hub;
 use crate::peer::{Client, Peer};
 use crate::presence::Attendance;
+use crate::pressure::Step;
 use crate::refuse;
 use crate::selection::Selection;
 use crate::shard::{NewSubscriber, ShardPlace};
@@ -109,8 +110,8 @@ pub enum Becomes {
 /// # Errors
 ///
 /// 400 for a request that cannot be, 401 without a good token, 204 for topics that have ended, 503
-/// while the hub drains, 503 without a place for the stream, 503 for many templates of which others
-/// have too many alike.
+/// while the hub drains or has too much to do, 503 without a place for the stream, 503 for many
+/// templates of which others have too many alike.
 pub async fn admit(
     hub: &Hub,
     peer: Peer,
@@ -119,12 +120,13 @@ pub async fn admit(
     becomes: Becomes,
 ) -> Result<Admission, Rejection> {
     let policy = hub.policy.load_full();
-    if hub.is_draining() {
-        return Err(admit::while_draining());
-    }
+    admit::new_stream(hub)?;
     let pairs: Vec<Pair<'_>> = parse_pairs(query.as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
     let claims = admit::subscriber(&policy, headers, &pairs, hub.now_unix()).await?;
+    if claims.is_none() {
+        admit::unless_given_up(hub, Step::Anonymous)?;
+    }
     let request = dialect::subscribe_request(headers, &pairs)?;
     if policy.has_ended(&request.matchers) {
         refuse::hold_back(hub).await;
@@ -132,13 +134,10 @@ pub async fn admit(
     }
     let client = peer.client(&policy, headers, claims.as_ref());
     let expires_at_ms = claims.as_ref().and_then(|claims| expiry(hub, claims));
-    let (grants, payload) = match claims {
-        Some(claims) => {
-            let grants = claims.grants;
-            (grants.subscribe.unwrap_or_default(), grants.payload)
-        }
-        None => (Vec::new(), None),
-    };
+    let grants = claims.map(|claims| claims.grants);
+    let (grants, payload) = grants.map_or((Vec::new(), None), |grants| {
+        (grants.subscribe.unwrap_or_default(), grants.payload)
+    });
     let SubscribeRequest {
         matchers,
         cursor,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Form, Group, OptionSpec, Value};
+use super::{Form, Group, OptionSpec, Value, Zero};
 use crate::config::Refusals;
 
 const ROW: OptionSpec = OptionSpec {
@@ -10,6 +10,20 @@ const ROW: OptionSpec = OptionSpec {
     reloadable: true,
     ..OptionSpec::ROW
 };
+
+const OFF: Option<Zero> = Some(Zero {
+    word: "off",
+    means: "does not count",
+});
+const PERCENT: Form = Form::Count {
+    min: 1,
+    max: 99,
+    zero: OFF,
+};
+
+fn percent(value: Value) -> u32 {
+    u32::try_from(value.size()).unwrap_or(99)
+}
 
 pub(super) const ROWS: &[OptionSpec] = &[
     OptionSpec {
@@ -73,6 +87,101 @@ pub(super) const ROWS: &[OptionSpec] = &[
               stops for good at a 204. Streams that are open go on.",
         set: |s, v| s.overload.ended_topics = v.list(),
         get: |s| Value::from_list(&s.overload.ended_topics),
+        ..ROW
+    },
+    OptionSpec {
+        key: "memory_budget",
+        form: Form::Bytes {
+            min: 1 << 20,
+            max: 1 << 50,
+            zero: Some(Zero {
+                word: "0",
+                means: "the machine's, or its control group's",
+            }),
+        },
+        default: "0",
+        help: "Memory the hub may take, the kernel's for its sockets included",
+        why: "What `brownout_memory` is a share of. Set it where other programs need their part of \
+              the machine.",
+        set: |s, v| s.overload.memory_budget = v.size(),
+        get: |s| Value::from_size(s.overload.memory_budget),
+        ..ROW
+    },
+    OptionSpec {
+        key: "brownout_turn",
+        form: Form::Duration {
+            min: Duration::from_millis(10),
+            max: Duration::from_mins(1),
+            zero: OFF,
+        },
+        default: "250ms",
+        help: "Longest turn of a shard at which the brownout begins; 2, 4, 8 times: its next steps",
+        why: "A turn is what a new event waits for at most before it is seen. A shard looks around \
+              every few milliseconds: a quarter of a second means that the cores are not enough.",
+        set: |s, v| s.overload.brownout_turn = v.duration(),
+        get: |s| Value::from_duration(Some(s.overload.brownout_turn)),
+        ..ROW
+    },
+    OptionSpec {
+        key: "brownout_memory",
+        form: PERCENT,
+        default: "80",
+        help: "Percent of memory at which the brownout begins; the rest is divided among its steps",
+        why: "The last step begins at 95 %, before the kernel ends the process.",
+        set: |s, v| s.overload.brownout_memory = percent(v),
+        get: |s| Value::from_size(s.overload.brownout_memory as usize),
+        ..ROW
+    },
+    OptionSpec {
+        key: "brownout_descriptors",
+        form: PERCENT,
+        default: "97",
+        help: "Percent of the descriptors where the brownout begins; it goes to new streams only",
+        why: "A hub with all of its `max_connections` open has its reserve left and is below. \
+              Above, the reserve itself is being used.",
+        set: |s, v| s.overload.brownout_descriptors = percent(v),
+        get: |s| Value::from_size(s.overload.brownout_descriptors as usize),
+        ..ROW
+    },
+    OptionSpec {
+        key: "brownout_log",
+        form: Form::Duration {
+            min: Duration::from_millis(10),
+            max: Duration::from_mins(10),
+            zero: OFF,
+        },
+        default: "1s",
+        help: "Longest wait for the log where the brownout begins; 2 and 4 times: its next steps",
+        why: "A disk that answers in seconds has more to do than it can. Goes up to publishes: \
+              ending streams makes no disk faster.",
+        set: |s, v| s.overload.brownout_log = v.duration(),
+        get: |s| Value::from_duration(Some(s.overload.brownout_log)),
+        ..ROW
+    },
+    OptionSpec {
+        key: "brownout_intake",
+        form: PERCENT,
+        default: "50",
+        help: "Percent of the log's room for waiting events at which the brownout begins",
+        why: "Full, the log refuses events one by one. Goes up to publishes, at 75 %, so that \
+              publishers are sent away before their events are read.",
+        set: |s, v| s.overload.brownout_intake = percent(v),
+        get: |s| Value::from_size(s.overload.brownout_intake as usize),
+        ..ROW
+    },
+    OptionSpec {
+        key: "brownout_dwell",
+        form: Form::Duration {
+            min: Duration::from_millis(250),
+            max: Duration::from_mins(10),
+            zero: None,
+        },
+        default: "2s",
+        help: "How long pressure lasts before the next brownout step; 5 times: before it recedes",
+        why: "A peak of a second is what a broadcast or a slow sync is; what lasts is overload. \
+              Back more slowly, because those who were refused come back with it.",
+        set: |s, v| s.overload.brownout_dwell = v.duration(),
+        get: |s| Value::Duration(s.overload.brownout_dwell),
         ..ROW
     },
 ];

@@ -126,6 +126,8 @@ pub struct Inbox {
     vacant: AtomicBool,
     /// Sockets in the shard and on their way to it.
     sockets: AtomicUsize,
+    /// The slowest readers are to be ended; see [`Self::ask_to_shed`].
+    shed: AtomicBool,
 }
 
 impl Inbox {
@@ -136,6 +138,7 @@ impl Inbox {
             awake: AtomicBool::new(false),
             vacant: AtomicBool::new(true),
             sockets: AtomicUsize::new(0),
+            shed: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +154,17 @@ impl Inbox {
         }
         self.wake();
         Ok(())
+    }
+
+    /// Asks for some of the slowest readers to be ended. No command: a shard that is late has to do
+    /// it once, however often it was asked.
+    pub(crate) fn ask_to_shed(&self) {
+        self.shed.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    pub(super) fn is_shed_asked(&self) -> bool {
+        self.shed.swap(false, Ordering::Relaxed)
     }
 
     /// Gives a socket's place back.

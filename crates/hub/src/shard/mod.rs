@@ -55,6 +55,9 @@ mod behind;
 // Heartbeats, timeouts, ends of life, and the drain.
 mod timers;
 
+// The slowest readers, when nothing else is left to give up.
+mod shed;
+
 // One subscriber's state.
 mod subscriber;
 
@@ -332,7 +335,9 @@ impl Shard {
                 }
             }
             self.now = self.shared.clock.tick();
+            self.metrics.turn.begin(self.shared.clock.now_ms());
             self.whole_turn(&events);
+            self.metrics.turn.end(self.shared.clock.now_ms());
             if self.is_done() {
                 return;
             }

@@ -75,6 +75,8 @@ impl Shard {
         self.inbox.rearm();
         self.skip_if_vacant();
         self.obey_commands();
+        self.shed_if_asked();
+        self.visit.subject = NOBODY;
         self.inbox.set_vacant(self.subscribers.len() == 0);
         self.take_new_events();
         self.fire_timers();

@@ -46,6 +46,10 @@ impl Fetcher {
         Ok(Self { url, client })
     }
 
+    pub(super) const fn url(&self) -> &Uri {
+        &self.url
+    }
+
     /// The body of the answer, which must be 200 and at most [`KEY_FILE_BYTES_MAX`] bytes. Errors
     /// are texts for the operator, without the URL, which may hold a password.
     pub(super) async fn fetch(&self) -> Result<Vec<u8>, String> {

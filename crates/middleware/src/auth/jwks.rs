@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::token::{Signed, TokenError};
 use super::{Algorithm, KeyErrorKind, KeySet, KeyType, VerifyKey, fetch, read_file};
+use crate::{Attempt, Breaker, BreakerSettings, BreakerState};
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,14 @@ pub const FETCH_FLOOR_SECONDS: u64 = 10;
 /// The age at which a fetched set is fetched again, in seconds, so that a key that was taken out
 /// of it is not accepted for longer.
 pub const REFRESH_SECONDS: u64 = 3_600;
+
+/// When a URL that fails is left alone, and for how long. Shorter than the floor would be no pause;
+/// longer than a minute would keep new keys out after the provider is back.
+const BREAKER: BreakerSettings = BreakerSettings {
+    failures_max: 3,
+    open_min: Duration::from_secs(FETCH_FLOOR_SECONDS * 2),
+    open_max: Duration::from_mins(1),
+};
 
 /// Where a set comes from decides what may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +178,36 @@ enum Source {
         path: PathBuf,
         stamp: Mutex<Option<Stamp>>,
     },
-    Url(Box<fetch::Fetcher>),
+    Url(Box<Remote>),
+}
+
+/// A URL, and whether it is asked at all.
+struct Remote {
+    fetcher: fetch::Fetcher,
+    breaker: Arc<Breaker>,
+    steady: Mutex<Steady>,
+}
+
+/// Time that only goes on, made of a clock that may be set back: a breaker that opened before must
+/// not stay open until that clock has caught up.
+#[derive(Default)]
+struct Steady {
+    last_unix: u64,
+    passed: Duration,
+}
+
+impl Remote {
+    fn now(&self, now_unix: u64) -> Duration {
+        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = now_unix.saturating_sub(steady.last_unix);
+        steady.last_unix = now_unix;
+        steady.passed += Duration::from_secs(seconds);
+        steady.passed
+    }
+
+    fn state(&self, now_unix: u64) -> BreakerState {
+        self.breaker.state(self.now(now_unix))
+    }
 }
 
 /// What tells two versions of a file apart without reading it.
@@ -199,9 +237,13 @@ impl JwkSet {
     /// A set that is still to be fetched. Only this URL is ever asked: no redirects, nothing a
     /// token names.
     pub(super) fn from_url(url: Uri, pinned: Option<Algorithm>) -> Result<Arc<Self>, KeyErrorKind> {
-        let fetcher = fetch::Fetcher::new(url)?;
+        let remote = Remote {
+            fetcher: fetch::Fetcher::new(url)?,
+            breaker: Breaker::new(BREAKER),
+            steady: Mutex::default(),
+        };
         Ok(Self::new(
-            Source::Url(Box::new(fetcher)),
+            Source::Url(Box::new(remote)),
             KeySet::new(Vec::new()),
             pinned,
         ))
@@ -231,13 +273,39 @@ impl JwkSet {
         if verdict.is_err() && may_be_newer {
             self.refresh(now_unix).await;
             let keys = self.current.load_full();
-            if keys.is_empty() {
+            let verdict = keys.check(signed);
+            if verdict.is_err() && (keys.is_empty() || self.may_lack_keys()) {
                 return Err(TokenError::KeysUnavailable);
             }
-            return keys.check(signed);
+            return verdict;
         }
         self.refresh_if_old(now_unix);
         verdict
+    }
+
+    /// Whether the source could not be asked for newer keys than those at hand. (A file that is
+    /// broken is the operator's to mend; no provider has newer keys.)
+    fn may_lack_keys(&self) -> bool {
+        matches!(self.source, Source::Url(_)) && self.trouble().is_some()
+    }
+
+    /// Takes over the keys of a set from the same URL, until its own are fetched: a reload while
+    /// the provider is away must not forget them.
+    pub(super) fn adopt(&self, other: &Self) {
+        if let (Source::Url(own), Source::Url(others)) = (&self.source, &other.source)
+            && own.fetcher.url() == others.fetcher.url()
+            && self.pinned == other.pinned
+        {
+            self.current.store(other.current.load_full());
+        }
+    }
+
+    /// What the breaker around the URL lets through; `None` for a file.
+    pub(super) fn breaker_state(&self, now_unix: u64) -> Option<BreakerState> {
+        match &self.source {
+            Source::File { .. } => None,
+            Source::Url(remote) => Some(remote.state(now_unix)),
+        }
     }
 
     /// Which of its sets this is: what was checked with another one is not checked. Asked for
@@ -259,7 +327,8 @@ impl JwkSet {
 
     /// Fetches the set if that has not happened yet.
     pub(super) async fn prefetch(self: &Arc<Self>, now_unix: u64) {
-        if self.current.load().is_empty() {
+        let is_read = matches!(self.source, Source::File { .. });
+        if !is_read && self.asked_unix.load(Ordering::Relaxed) == 0 {
             self.refresh(now_unix).await;
         }
     }
@@ -288,8 +357,14 @@ impl JwkSet {
         if !self.is_older(now_unix, age_seconds_min) {
             return; // whoever held the lock has asked
         }
+        // While the source is left alone nothing is asked, and nobody waits.
+        let Ok(attempt) = self.attempt(now_unix) else {
+            return;
+        };
         self.asked_unix.store(now_unix, Ordering::Relaxed);
-        let trouble = match self.load().await {
+        let loaded = self.load().await;
+        self.settle(attempt, loaded.is_ok(), now_unix);
+        let trouble = match loaded {
             Ok(None) => return,
             Ok(Some(set)) => {
                 self.current.store(Arc::new(set));
@@ -304,10 +379,34 @@ impl JwkSet {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
+    /// Leave to ask; nothing is needed for a file.
+    fn attempt(&self, now_unix: u64) -> Result<Option<Attempt>, crate::Wait> {
+        match &self.source {
+            Source::File { .. } => Ok(None),
+            Source::Url(remote) => remote.breaker.admit(remote.now(now_unix)).map(Some),
+        }
+    }
+
+    fn settle(&self, attempt: Option<Attempt>, is_good: bool, now_unix: u64) {
+        let (Some(attempt), Source::Url(remote)) = (attempt, &self.source) else {
+            return;
+        };
+        let before = remote.state(now_unix);
+        if is_good {
+            attempt.succeeded();
+        } else {
+            attempt.failed(remote.now(now_unix));
+        }
+        let after = remote.state(now_unix);
+        if before != after {
+            tracing::warn!(breaker = after.name(), "asking for the JWK Set");
+        }
+    }
+
     /// The source's set; `None` when a file has not changed.
     async fn load(self: &Arc<Self>) -> Result<Option<KeySet>, String> {
         let (json, trust) = match &self.source {
-            Source::Url(fetcher) => (fetcher.fetch().await?, Trust::Fetched),
+            Source::Url(remote) => (remote.fetcher.fetch().await?, Trust::Fetched),
             Source::File { .. } => {
                 let set = Arc::clone(self);
                 let read = tokio::task::spawn_blocking(move || set.read_if_changed()).await;

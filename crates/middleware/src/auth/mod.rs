@@ -16,6 +16,7 @@ mod sign;
 mod token;
 mod token_cache;
 
+use crate::BreakerState;
 use algorithm::{Algorithm, KeyType, VerifyKey};
 use jwks::JwkSet;
 use token::Signed;
@@ -142,6 +143,22 @@ impl<G: Grants> KeyRing<G> {
     pub async fn prefetch(&self, now_unix: u64) {
         if let Keys::Jwks(set) = &self.keys {
             set.prefetch(now_unix).await;
+        }
+    }
+
+    /// Takes over the fetched keys of another ring with the same URL and algorithm, until its own
+    /// are fetched: for a new configuration that replaces `other`.
+    pub fn adopt(&self, other: &Self) {
+        if let (Keys::Jwks(own), Keys::Jwks(others)) = (&self.keys, &other.keys) {
+            own.adopt(others);
+        }
+    }
+
+    /// What the breaker around the URL of a JWK Set lets through; `None` for keys from elsewhere.
+    pub fn breaker_state(&self, now_unix: u64) -> Option<BreakerState> {
+        match &self.keys {
+            Keys::Fixed(_) => None,
+            Keys::Jwks(set) => set.breaker_state(now_unix),
         }
     }
 

@@ -256,6 +256,7 @@ impl Rig {
             log_writable: true,
             draining: false,
             uptime_seconds: 0.0,
+            breakers: [None; 2],
         })
     }
 

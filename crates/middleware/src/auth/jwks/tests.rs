@@ -2,6 +2,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::task::Poll;
 
+use tokio::io::AsyncWriteExt as _;
+
 use serde_json::json;
 
 use super::*;
@@ -301,7 +303,8 @@ async fn the_last_good_set_stays_when_the_provider_fails() {
     ];
     for (status, headers, body, trouble) in failures {
         provider.answers(status, headers, body);
-        at += FETCH_FLOOR_SECONDS;
+        // Past every pause of the breaker.
+        at += BREAKER.open_max.as_secs();
         let before = provider.requests_count();
         ring.verify(&token_naming("z"), at)
             .await
@@ -315,6 +318,115 @@ async fn the_last_good_set_stays_when_the_provider_fails() {
         assert!(told.contains(trouble), "{told}");
         assert!(is_accepted(&ring.verify(&token("ES256"), at).await));
     }
+}
+
+#[tokio::test]
+async fn a_failing_provider_is_left_alone_and_then_probed_once() {
+    let provider = Provider::start();
+    let ring = provider.ring();
+    provider.answers("500 Oops", "", "");
+    let mut at = NOW;
+    for asked in 1..=3 {
+        assert_eq!(ring.breaker_state(at), Some(BreakerState::Closed));
+        let refused = ring.verify(&token("ES256"), at).await;
+        assert_eq!(refused, Err(TokenError::KeysUnavailable));
+        assert_eq!(provider.requests_count(), asked);
+        at += FETCH_FLOOR_SECONDS;
+    }
+    at -= FETCH_FLOOR_SECONDS;
+    assert_eq!(ring.breaker_state(at), Some(BreakerState::Open));
+    // The provider is back, but nobody asks before the pause is over, though the floor is.
+    provider.answers("200 OK", "", &set(&[jwk("ES256", "a")]));
+    let early = at + FETCH_FLOOR_SECONDS - 1;
+    let refused = ring.verify(&token("ES256"), early).await;
+    assert_eq!(refused, Err(TokenError::KeysUnavailable));
+    assert_eq!(provider.requests_count(), 3);
+    // Nor does a clock that was set back keep it open: the pause goes on from there.
+    assert_eq!(ring.breaker_state(early - 86_400), Some(BreakerState::Open));
+    let later = early - 86_400 + BREAKER.open_min.as_secs();
+    assert_eq!(ring.breaker_state(later), Some(BreakerState::HalfOpen));
+    assert!(is_accepted(&ring.verify(&token("ES256"), later).await));
+    assert_eq!(provider.requests_count(), 4);
+    assert_eq!(ring.breaker_state(later), Some(BreakerState::Closed));
+}
+
+#[tokio::test]
+async fn while_the_provider_is_away_an_unknown_key_is_our_fault() {
+    let provider = Provider::start();
+    let ring = provider.ring();
+    provider.answers("200 OK", "", &set(&[jwk("ES256", "a")]));
+    ring.prefetch(NOW).await;
+    let unknown = ring.verify(&token_naming("new"), NOW + 1).await;
+    assert_eq!(unknown, Err(TokenError::UnknownKey));
+    provider.answers("503 Away", "", "");
+    let at = NOW + FETCH_FLOOR_SECONDS;
+    for at in [at, at + 1] {
+        let unknown = ring.verify(&token_naming("new"), at).await;
+        assert_eq!(unknown, Err(TokenError::KeysUnavailable));
+        // What it is known to have signed, or not, is known all the same.
+        assert!(is_accepted(&ring.verify(&token("ES256"), at).await));
+        let forged = ring.verify(&token_naming("a"), at).await;
+        assert_eq!(forged, Err(TokenError::Signature));
+    }
+    // A new ring for the same URL has its keys until it has fetched its own.
+    let next = provider.ring();
+    next.adopt(&ring);
+    next.prefetch(at + 2).await;
+    assert!(next.trouble().is_some());
+    assert!(is_accepted(&next.verify(&token("ES256"), at + 2).await));
+}
+
+/// A provider that takes the request and says nothing holds a token up for as long as a fetch may
+/// take; then it is left alone, and nobody waits for it any more.
+#[tokio::test(start_paused = true)]
+async fn a_hanging_provider_is_given_up_and_recovers() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    silent.set_nonblocking(true).expect("a socket");
+    let silent = tokio::net::TcpListener::from_std(silent).expect("a listener");
+    let url = format!("http://{}/", silent.local_addr().expect("bound"));
+    let answer = Arc::new(Mutex::new(None::<String>));
+    let answers = Arc::clone(&answer);
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut connection, _)) = silent.accept().await {
+            let answer = answers.lock().expect("no panic").clone();
+            if let Some(answer) = answer {
+                let _ = connection.write_all(answer.as_bytes()).await;
+            }
+            held.push(connection);
+        }
+    });
+    let ring = KeyRing::load("subscriber", &url, None).expect("loads without asking");
+    let mut at = NOW;
+    for _ in 0..3 {
+        let refused = ring.verify(&token("ES256"), at).await;
+        assert_eq!(refused, Err(TokenError::KeysUnavailable));
+        at += FETCH_FLOOR_SECONDS;
+    }
+    assert!(
+        ring.trouble()
+            .expect("a failure")
+            .contains("no full answer")
+    );
+    let before = tokio::time::Instant::now();
+    let refused = ring.verify(&token("ES256"), at).await;
+    assert_eq!(refused, Err(TokenError::KeysUnavailable));
+    assert_eq!(
+        before.elapsed(),
+        Duration::ZERO,
+        "the clock of the test moves only by waiting"
+    );
+    tokio::time::resume();
+    let body = set(&[jwk("ES256", "a")]);
+    let good = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    *answer.lock().expect("no panic") = Some(good);
+    let probed = ring
+        .verify(&token("ES256"), at + BREAKER.open_min.as_secs())
+        .await;
+    assert!(is_accepted(&probed), "{probed:?}");
 }
 
 #[tokio::test]

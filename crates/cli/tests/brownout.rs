@@ -1,0 +1,197 @@
+//! Up and down the steps of the brownout, by a memory budget that is made smaller and larger.
+
+use gush_testkit::{
+    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, Response, SseStream, exchange,
+    peers,
+};
+use std::path::PathBuf;
+
+const HUB: &str = "/.well-known/mercure";
+const TOPIC: &str = "https://brownout.example/1";
+const ENOUGH: u64 = 1 << 40;
+
+/// The middle of each step's part of the memory; none for calm.
+const SHARES: [f64; 5] = [0.0, 0.825, 0.875, 0.925, 2.0];
+
+struct Pressed {
+    hub: HubProcess,
+    file: PathBuf,
+    budget: u64,
+}
+
+impl Pressed {
+    fn start() -> Outcome<Self> {
+        let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?.anonymous();
+        let file = builder.directory().join("gush.toml");
+        std::fs::write(&file, format!("memory_budget = \"{ENOUGH}B\"\n"))?;
+        let hub = builder
+            .option("--config", &file.display().to_string())
+            .option("--brownout-dwell", "250ms")
+            // Only what the test presses on, whatever else the machine does.
+            .option("--brownout-turn", "off")
+            .start()?;
+        Ok(Self {
+            hub,
+            file,
+            budget: ENOUGH,
+        })
+    }
+
+    fn set_budget(&mut self, bytes: u64) -> Outcome<()> {
+        self.budget = bytes;
+        std::fs::write(&self.file, format!("memory_budget = \"{bytes}B\"\n"))?;
+        self.hub.signal("HUP")
+    }
+
+    /// What the hub takes, from what it says of its pressure.
+    fn used(&self) -> Outcome<f64> {
+        let page = self.hub.get_admin("/metrics")?.text();
+        let line = "gush_pressure_ratio{source=\"memory\"} ";
+        let ratio = page.lines().find_map(|text| text.strip_prefix(line));
+        let ratio: f64 = ratio.and_then(|text| text.parse().ok()).unwrap_or(0.0);
+        if ratio == 0.0 {
+            return Err(Failure::new("nothing measured yet"));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a budget has few digits")]
+        Ok(ratio * 0.8 * self.budget as f64)
+    }
+
+    /// Presses until the hub is on this step.
+    fn press(&mut self, step: usize) -> Outcome<()> {
+        let used = gush_testkit::eventually("a reading", PATIENCE, || self.used().map(Some))?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "some megabytes"
+        )]
+        self.set_budget((used / SHARES[step]) as u64)?;
+        self.reach(step)
+    }
+
+    fn reach(&self, step: usize) -> Outcome<()> {
+        self.hub
+            .wait_metric("gush_brownout_step", |now| now == step as u64)
+            .map(drop)
+    }
+
+    fn subscribe(&self, token: Option<&str>) -> Outcome<Response> {
+        // HEAD: what a stream's answer would be, without the stream.
+        let request = Request::new("HEAD", &format!("{HUB}?topic=x"));
+        let request = match token {
+            Some(token) => request.bearer(token),
+            None => request,
+        };
+        exchange(self.hub.address(), &request)
+    }
+
+    fn publish(&self) -> Outcome<Response> {
+        let request = self
+            .hub
+            .publish_request(&[("topic", TOPIC), ("data", "x")])?;
+        exchange(self.hub.address(), &request)
+    }
+
+    fn probes_answer(&self) -> Outcome<()> {
+        for target in ["/healthz", "/readyz"] {
+            self.hub.get(target)?.expect_status(&[200])?;
+            self.hub.get_admin(target)?.expect_status(&[200])?;
+        }
+        self.hub.get_admin("/metrics")?.expect_status(&[200])
+    }
+}
+
+#[test]
+fn each_step_gives_up_one_thing_more_and_nothing_else() -> Outcome<()> {
+    let mut pressed = Pressed::start()?;
+    let token = pressed.hub.subscriber_token()?;
+    let mut open = pressed.hub.subscribe(&[("topic", TOPIC)])?;
+
+    pressed.press(1)?;
+    pressed.subscribe(None)?.expect_status(&[503])?;
+    pressed.subscribe(Some(&token))?.expect_status(&[200])?;
+    pressed.publish()?.expect_status(&[200])?;
+    open.expect_data("x")?;
+    pressed.probes_answer()?;
+
+    pressed.press(2)?;
+    pressed.subscribe(Some(&token))?.expect_status(&[503])?;
+    // A browser comes back by itself.
+    let target = format!("{HUB}?topic=x");
+    let browser = Request::get(&target).header("Accept", "text/event-stream");
+    let refused = exchange(pressed.hub.address(), &browser)?;
+    refused.expect_status(&[200])?;
+    assert!(refused.text().starts_with("retry: "), "{}", refused.text());
+    pressed.publish()?.expect_status(&[200])?;
+    open.expect_data("x")?;
+    pressed.probes_answer()?;
+
+    pressed.press(3)?;
+    let refused = pressed.publish()?;
+    refused.expect_status(&[503])?;
+    assert_eq!(refused.problem()?, "the hub has too much to do");
+    assert!(refused.header("Retry-After").is_some());
+    pressed.probes_answer()?;
+
+    pressed.set_budget(ENOUGH)?;
+    pressed.reach(0)?;
+    pressed.publish()?.expect_status(&[200])?;
+    open.expect_data("x")?;
+    pressed.subscribe(None)?.expect_status(&[200])?;
+    check_log(&pressed.hub)
+}
+
+/// One line for each step, up and down.
+fn check_log(hub: &HubProcess) -> Outcome<()> {
+    let log = hub.stderr();
+    let up = log.matches("brownout: ").count();
+    let down = log.matches("brownout recedes: ").count();
+    let counted = |direction: &str| {
+        let series = format!("gush_brownout_changes_total{{direction=\"{direction}\"}}");
+        hub.metric(&series)
+    };
+    let counts = (counted("up")?, counted("down")?);
+    if (up, down) != (3, 3) || counts != (Some(3), Some(3)) {
+        return Failure::mismatch(
+            "steps",
+            "three up and three down",
+            format!("{counts:?}\n{log}"),
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn on_the_last_step_the_slowest_readers_go_and_the_others_stay() -> Outcome<()> {
+    let mut pressed = Pressed::start()?;
+    let mut open = pressed.hub.subscribe(&[("topic", TOPIC)])?;
+    let request = pressed.hub.subscribe_request(&[("topic", TOPIC)])?;
+    let mut stuck = peers::unread_request(pressed.hub.address(), &request)?;
+    pressed
+        .hub
+        .wait_metric("gush_streams_opened_total", |opened| opened == 2)?;
+    // More than any socket's buffers take.
+    let large = "x".repeat(256 * 1024);
+    for _ in 0..20 {
+        pressed.hub.publish(&[("topic", TOPIC), ("data", &large)])?;
+        open.expect_data(&large)?;
+    }
+    pressed
+        .hub
+        .wait_metric("gush_subscribers_behind", |n| n == 1)?;
+    pressed.press(4)?;
+    pressed
+        .hub
+        .wait_metric("gush_streams_closed_total{reason=\"shed\"}", |n| n == 1)?;
+    // It notices, with what it had of the stream.
+    stuck.read_to_close(PATIENCE)?;
+    pressed.probes_answer()?;
+    pressed.set_budget(ENOUGH)?;
+    pressed.reach(0)?;
+    pressed.publish()?.expect_status(&[200])?;
+    open.expect_data("x")?;
+    // And is let in again.
+    let mut back: SseStream = pressed
+        .hub
+        .subscribe(&[("topic", TOPIC), ("lastEventID", "earliest")])?;
+    back.expect_data(&large).map(drop)
+}

@@ -1,0 +1,143 @@
+//! Connections that cannot be served: over the limit, or without a descriptor to spare.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::{FAREWELL_MAX, Listener, connection};
+use crate::admit;
+use crate::answer;
+use crate::peer::Peer;
+use crate::refuse::{Asked, refused};
+
+/// How long one peer may take while the listener has but a spare descriptor for all: time for a
+/// head from far away, and not so much that silent ones keep probes waiting for long.
+const SPARE_MAX: Duration = Duration::from_secs(1);
+
+/// First and longest pause after a failed accept; it doubles in between.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Over the connection limit. What the peer is stands in its head: so some are read, for a short
+/// time, and refused in their own way, and probes are answered. When too many are being read the
+/// rest is told at once.
+pub(super) fn refuse(listener: &Listener, stream: TcpStream, peer: Peer) {
+    let hub = &listener.hub;
+    let Ok(place) = Arc::clone(&hub.farewells).try_acquire_owned() else {
+        hub.metrics.over_limit[1].add(1);
+        return refuse_unread(listener, &stream);
+    };
+    hub.metrics.over_limit[0].add(1);
+    let served = connection(listener.clone(), stream, peer, None);
+    let panics = &hub.metrics.panics.request;
+    tokio::spawn(panics.watch("a connection over the limit", async move {
+        // Nobody is there to be told when it takes too long.
+        let _ = timeout(FAREWELL_MAX, served).await;
+        drop(place);
+    }));
+}
+
+/// Without a task, and without a look at what the peer sent: what is not read may keep the answer
+/// from it.
+fn refuse_unread(listener: &Listener, stream: &TcpStream) {
+    if listener.tls.is_some() {
+        // Clear text would only look like a broken handshake.
+        return;
+    }
+    let (full, nothing) = (admit::no_connection(), HeaderMap::new());
+    let answer = refused(&listener.hub, &nothing, &full, Asked::Other);
+    let mut bytes = Vec::with_capacity(512);
+    answer::write_whole(answer, true, &mut bytes);
+    let _ = stream.try_write(&bytes);
+}
+
+/// A descriptor kept for the time when there is no other: a listener that cannot accept would leave
+/// its peers waiting without an answer, and its loop asking in vain.
+#[derive(Debug)]
+pub(super) struct Spare {
+    kept: Option<File>,
+    pause: Duration,
+    /// Connections answered by means of the spare since descriptors ran out; `None` while there are
+    /// some.
+    answered: Option<u64>,
+}
+
+impl Spare {
+    pub(super) fn new() -> Self {
+        Self {
+            kept: File::open("/dev/null").ok(),
+            pause: PAUSE.0,
+            answered: None,
+        }
+    }
+
+    /// There are descriptors.
+    pub(super) fn accepted(&mut self) {
+        self.pause = PAUSE.0;
+        if let Some(answered) = self.answered.take() {
+            tracing::info!(answered, "there are descriptors again");
+        }
+    }
+
+    /// An accept failed. Without descriptors one connection is answered by means of the spare one;
+    /// where that is gone too, and after any other failure, there is a pause.
+    pub(super) async fn failed(
+        &mut self,
+        error: &io::Error,
+        listener: &Listener,
+        socket: &TcpListener,
+    ) {
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        let is_out = matches!(errno, Some(Errno::MFILE | Errno::NFILE));
+        let metrics = &listener.hub.metrics;
+        metrics.accept_errors[usize::from(!is_out)].add(1);
+        if !is_out {
+            tracing::warn!(%error, "accept failed; trying again in {:?}", self.pause);
+            return self.wait().await;
+        }
+        if self.answered.is_none() {
+            self.answered = Some(0);
+            tracing::error!(
+                %error,
+                "out of descriptors: connections are refused until there are some; raise the limit \
+                 (ulimit -n, LimitNOFILE)"
+            );
+        }
+        if self.kept.take().is_none() {
+            self.wait().await;
+        } else if let Some((stream, peer)) = accept_now(socket).await {
+            self.pause = PAUSE.0;
+            self.answered = self.answered.map(|answered| answered + 1);
+            metrics.over_limit[2].add(1);
+            let served = connection(listener.clone(), stream, peer, None);
+            let watched = metrics.panics.request.watch("a connection", served);
+            // Nobody is there to be told when it takes too long.
+            let _ = timeout(SPARE_MAX, watched).await;
+        }
+        self.kept = File::open("/dev/null").ok();
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+    }
+}
+
+/// A connection that waits, if there is one. If there is none, the kernel says so, and the listener
+/// is asked again only when one has come: an accept without a descriptor fails before it looks.
+async fn accept_now(socket: &TcpListener) -> Option<(TcpStream, Peer)> {
+    let accepted = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match socket.poll_accept(context) {
+            std::task::Poll::Ready(Ok(accepted)) => Some(accepted),
+            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => None,
+        })
+    });
+    accepted
+        .await
+        .map(|(stream, from)| (stream, Peer::of(from)))
+}
