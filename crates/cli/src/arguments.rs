@@ -35,7 +35,13 @@ pub(crate) fn sources(matches: &ArgMatches) -> Sources {
 }
 
 /// Names read from the environment by some subcommand beside the options of the table.
-const OTHER_NAMES: [&str; 3] = ["GUSH_CONFIG", "GUSH_HUB", "GUSH_TOKEN"];
+const OTHER_NAMES: [&str; 5] = [
+    "GUSH_CONFIG",
+    "GUSH_HUB",
+    "GUSH_TOKEN",
+    "GUSH_ADMIN",
+    "GUSH_UPGRADE",
+];
 
 /// Names of the reference hub's image that mean something there and nothing here.
 const FOREIGN_NAMES: [&str; 4] = [

@@ -1,4 +1,5 @@
-//! The one binary: `gush serve`, `pub`, `sub`, `token`, `check`, `doctor`, `bench`, `storm`.
+//! The one binary: `gush serve`, `pub`, `sub`, `token`, `check`, `doctor`, `bench`, `storm`,
+//! `drain`, `upgrade`.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
@@ -9,13 +10,16 @@ mod arguments;
 mod bench;
 mod check;
 mod doctor;
+mod drain;
 mod publish;
 mod serve;
 mod storm;
 mod subscribe;
 mod token;
+mod upgrade;
 
 // What the subcommands that talk to a hub share.
+mod admin;
 mod backoff;
 mod client;
 mod credentials;
@@ -39,7 +43,9 @@ Examples:
   gush check --config gush.toml         validate a configuration and show what is in effect
   gush doctor https://hub.example.com   look for what a proxy on the way does to streams
   gush bench fanout --subscribers 10000 put load on a hub, and check every event
-  gush storm simulate                   what a reconnect storm does, and what tames it";
+  gush storm simulate                   what a reconnect storm does, and what tames it
+  gush drain --rate 200                 close streams of a running hub, for balance
+  gush upgrade                          put a new binary in a running hub's place";
 
 fn command() -> Command {
     Command::new("gush")
@@ -58,6 +64,8 @@ fn command() -> Command {
             doctor::command(),
             bench::command(),
             storm::command(),
+            drain::command(),
+            upgrade::command(),
         ])
 }
 
@@ -76,6 +84,8 @@ fn run() -> Result<(), Failure> {
         Some(("doctor", matches)) => doctor::run(matches),
         Some(("bench", matches)) => bench::run(matches),
         Some(("storm", matches)) => storm::run(matches),
+        Some(("drain", matches)) => drain::run(matches),
+        Some(("upgrade", matches)) => upgrade::run(matches),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
 }

@@ -31,6 +31,7 @@ use crate::socket::{Arriving, SocketOptions};
 use crate::subscribe::{self, Becomes};
 use crate::tls::TlsCell;
 use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
+use crate::upgrade::{Leaving, Moving};
 
 // Connections that cannot be served: over the limit, or without a descriptor to spare.
 mod full;
@@ -59,6 +60,8 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Arc<TlsCell>>,
     /// Turns true when the process is about to end: connections finish what they serve.
     pub(crate) stop: watch::Receiver<bool>,
+    /// Whether a new process takes over.
+    pub(crate) moving: watch::Receiver<Moving>,
 }
 
 impl Listener {
@@ -74,10 +77,21 @@ impl Listener {
 pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
     let mut stop = listener.stop.clone();
     let mut spare = Spare::new();
+    let mut moving = listener.moving.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            biased;
             _ = stop.wait_for(|stop| *stop) => return,
+            _ = moving.wait_for(|moving| *moving != Moving::No) => None,
+            accepted = socket.accept() => Some(accepted),
+        };
+        let Some(accepted) = accepted else {
+            // What comes meanwhile waits in the kernel's queue, for whoever serves then.
+            let settled = moving.wait_for(|moving| *moving != Moving::Paused).await;
+            if settled.is_ok_and(|moving| *moving == Moving::No) {
+                continue;
+            }
+            return;
         };
         match accepted {
             Ok((stream, from)) => {
@@ -143,7 +157,7 @@ async fn connection(
     let outcome = if is_h2 {
         http2(&listener, transport, peer, BytesMut::new()).await
     } else {
-        http1(&listener, transport, peer, permit, head_timeout).await
+        http1(&listener, (transport, BytesMut::new()), peer, permit).await
     };
     if let Err(error) = outcome {
         tracing::debug!(peer = %peer.address, %error, "connection ended");
@@ -156,15 +170,20 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 /// the fast path or a stretch of other requests for hyper.
 async fn http1(
     listener: &Listener,
-    mut transport: Transport,
+    (mut transport, mut bytes): (Transport, BytesMut),
     peer: Peer,
     mut permit: Option<LobbyPermit>,
-    head_timeout: Duration,
 ) -> Ended {
-    let mut bytes = BytesMut::new();
+    let head_timeout = listener.hub.policy.load().settings.head_timeout;
     let mut stop = listener.stop.clone();
+    let mut moving = listener.moving.clone();
     loop {
+        let can_go = matches!(transport, Transport::Plain(_));
         let first = tokio::select! {
+            biased;
+            _ = moving.wait_for(|moving| *moving == Moving::Gone), if can_go => {
+                return pass_on(listener, transport, &bytes, peer, permit);
+            }
             first = timeout(head_timeout, read_first(&mut transport, &mut bytes)) => first,
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         };
@@ -193,9 +212,9 @@ async fn http1(
                 First::Publish if permit.is_none() => {}
                 First::Publish => {
                     let hub = &listener.hub;
-                    match publish_plain::serve(hub, &mut transport, &mut bytes, &mut stop).await? {
+                    match publish_plain::serve(hub, &mut transport, &mut bytes, listener).await? {
                         Left::Closed => return Ok(()),
-                        Left::Subscribe => continue,
+                        Left::Subscribe | Left::Moved => continue,
                         Left::Other => {}
                     }
                 }
@@ -206,6 +225,43 @@ async fn http1(
             None => return Ok(()),
         }
     }
+}
+
+/// Hands a connection without TLS to the new process, with what was read of its next request.
+fn pass_on(
+    listener: &Listener,
+    transport: Transport,
+    bytes: &[u8],
+    peer: Peer,
+    permit: Option<LobbyPermit>,
+) -> Ended {
+    if let Transport::Plain(stream) = transport {
+        listener.hub.pass_on(Leaving {
+            stream: stream.into_std()?,
+            door: listener.door,
+            peer,
+            bytes: bytes.to_vec(),
+            _permit: permit,
+        });
+    }
+    Ok(())
+}
+
+/// Serves a connection from where another process left it: between two requests, or in the
+/// middle of the head of one.
+pub(crate) fn go_on(listener: &Listener, stream: TcpStream, peer: Peer, bytes: BytesMut) {
+    let Some(permit) = listener.gate().admit() else {
+        return refuse(listener, stream, peer);
+    };
+    let listener = listener.clone();
+    let panics = Arc::clone(&listener.hub.metrics.panics.request);
+    let served = async move {
+        let begun = (Transport::Plain(stream), bytes);
+        if let Err(error) = http1(&listener, begun, peer, Some(permit)).await {
+            tracing::debug!(peer = %peer.address, %error, "connection ended");
+        }
+    };
+    tokio::spawn(async move { panics.watch("a connection", served).await });
 }
 
 enum First {
@@ -310,7 +366,9 @@ async fn serve_other(
     bytes: BytesMut,
     head_timeout: Duration,
 ) -> Result<Option<(Transport, BytesMut)>, Box<dyn std::error::Error + Send + Sync>> {
-    let sniffed = Sniffed::new(transport, bytes, head_timeout);
+    let can_go = matches!(transport, Transport::Plain(_));
+    let moving = listener.moving.clone();
+    let sniffed = Sniffed::new(transport, bytes, head_timeout, moving);
     let stage = sniffed.stage();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let hub = Arc::clone(&listener.hub);
@@ -338,9 +396,19 @@ async fn serve_other(
         .title_case_headers(true)
         .serve_connection(TokioIo::new(sniffed), service);
     let mut stop = listener.stop.clone();
+    let mut moving = listener.moving.clone();
     let mut stopping = false;
+    let mut moved = false;
     loop {
         tokio::select! {
+            _ = moving.wait_for(|moving| *moving == Moving::Gone), if !moved => {
+                // One that can go is looked at again by the next poll, between two requests.
+                moved = true;
+                if !can_go {
+                    stopping = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
             ended = std::future::poll_fn(|context| connection.poll_without_shutdown(context)) => {
                 ended?;
                 break;
@@ -409,6 +477,7 @@ async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: Byt
     let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let mut stop = listener.stop.clone();
+    let mut moving = listener.moving.clone();
     let mut stopping = false;
     let mut look = tokio::time::interval(H2_LOOK);
     // The first request has as long as a head has elsewhere.
@@ -422,6 +491,11 @@ async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: Byt
         tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
             _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            // New requests are told to come by another connection: to the new process.
+            _ = moving.wait_for(|moving| *moving == Moving::Gone), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }

@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame as BodyFrame, Incoming, SizeHint};
 use crate::admit::{self, Rejection};
 use crate::console;
 use crate::hub::Hub;
+use crate::orders;
 use crate::origin;
 use crate::peer::Peer;
 use crate::publish;
@@ -194,6 +195,9 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
             || problem(StatusCode::NOT_FOUND, "not found"),
             |file| typed(StatusCode::OK, file.kind, file.bytes),
         )),
+        order @ (Route::Upgrade | Route::Drain) => orders::obey(hub, order, headers, body)
+            .await
+            .map(|(status, told)| typed(status, "application/json", told.to_string())),
         Route::MethodNotAllowed { allow } => {
             let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
             answer

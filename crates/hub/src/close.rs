@@ -16,6 +16,10 @@ pub enum CloseReason {
     StreamLife,
     /// The hub is shutting down.
     Drain,
+    /// The stream goes on in the new process of an upgrade.
+    HandedOver,
+    /// An operator asked for streams to be closed, for balance.
+    Rebalance,
     /// Events the subscriber still needed were trimmed or damaged, and it did not ask for the gap
     /// event. It comes back with its id and learns of the loss from the answer header.
     Gap,
@@ -33,13 +37,15 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the metric's label values.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::PeerLeft,
         Self::PeerVanished,
         Self::WriteTimeout,
         Self::TokenExpired,
         Self::StreamLife,
         Self::Drain,
+        Self::HandedOver,
+        Self::Rebalance,
         Self::Gap,
         Self::ProtocolError,
         Self::SocketError,
@@ -58,6 +64,8 @@ impl CloseReason {
             Self::TokenExpired => "token_expired",
             Self::StreamLife => "stream_life",
             Self::Drain => "drain",
+            Self::HandedOver => "handed_over",
+            Self::Rebalance => "rebalance",
             Self::Gap => "gap",
             Self::ProtocolError => "protocol_error",
             Self::SocketError => "socket_error",
@@ -82,6 +90,13 @@ impl CloseReason {
             Self::TokenExpired => "The token's `exp` came; a new token is needed.",
             Self::StreamLife => "`max_stream_life` was reached.",
             Self::Drain => "The hub is shutting down; the stream ended with its own `retry:`.",
+            Self::HandedOver => {
+                "The stream goes on in the new process of an upgrade; its peer noticed nothing."
+            }
+            Self::Rebalance => {
+                "An operator had streams closed with `gush drain`, for balance; the stream ended \
+                 with its own `retry:`."
+            }
             Self::Gap => {
                 "Events the subscriber still needed were trimmed or damaged and it had not asked \
                  for the gap event; it learns of the loss from the next answer's `Last-Event-ID`."

@@ -195,6 +195,8 @@ pub struct Settings {
     pub stream_log: StreamLogSpec,
     /// How they look.
     pub stream_log_format: LogFormat,
+    /// How long a new process may take for each step of an upgrade.
+    pub upgrade_timeout: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Least severe log record written.

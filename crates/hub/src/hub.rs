@@ -1,13 +1,14 @@
 //! The parts of a running hub, as requests see them.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use gush_log::Log;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::admit::ConnectionGate;
+use crate::balance::Balance;
 use crate::clock::Clock;
 use crate::close::CloseReason;
 use crate::crowd::Crowd;
@@ -22,6 +23,7 @@ use crate::refuse::Refuser;
 use crate::replay::Replayer;
 use crate::shard::{Command, Inbox, NewSubscriber, Seat, ShardPlace};
 use crate::socket::{Arriving, table};
+use crate::upgrade::{Heir, Leaving};
 use crate::window::Window;
 
 /// Connections of the admin listener: a few probes, scrapers and pages.
@@ -65,12 +67,26 @@ pub struct Hub {
     pub(crate) replayer: Arc<Replayer>,
     /// Searches of the log for cursors that may run at a time.
     pub(crate) lookups: Semaphore,
+    /// What an operator asks of the hub as a whole.
+    orders: mpsc::Sender<Order>,
+    /// Streams that are being closed for balance.
+    pub(crate) balance: Balance,
+    /// The process that serves in this one's place.
+    heir: OnceLock<Heir>,
     next_shard: AtomicUsize,
     draining: AtomicBool,
 }
 
+/// What an operator can ask of a hub as a whole.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// To put a new process in its place; answered with the process's id, or why there is none.
+    Upgrade(oneshot::Sender<Result<u32, String>>),
+}
+
 /// What a hub is made of.
 pub(crate) struct Parts {
+    pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) window: Arc<Window>,
     pub(crate) shards: Vec<ShardDoor>,
@@ -134,6 +150,9 @@ impl Hub {
             shard_streams_max: parts.plan.shard_streams_max,
             gate: ConnectionGate::new(parts.plan.connections_max, parts.plan.lobby_max),
             admin_gate: ConnectionGate::new(ADMIN_CONNECTIONS_MAX, ADMIN_CONNECTIONS_MAX),
+            orders: parts.orders,
+            balance: Balance::default(),
+            heir: OnceLock::new(),
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         }
@@ -182,6 +201,31 @@ impl Hub {
         // A socket that was sent ends with the shard that it was sent to.
         if let Arriving::Here(sink) = subscriber.sink {
             sink.close(CloseReason::Drain, words.as_ref(), true);
+        }
+    }
+
+    /// Puts a new process in this one's place; its id.
+    ///
+    /// # Errors
+    ///
+    /// Why this process goes on, or has to end.
+    pub(crate) async fn upgrade(&self) -> Result<u32, String> {
+        let (reply, outcome) = oneshot::channel();
+        let busy = "another upgrade or the end of the hub is under way";
+        let asked = self.orders.try_send(Order::Upgrade(reply));
+        asked.map_err(|_| busy.to_owned())?;
+        outcome.await.unwrap_or_else(|_| Err(busy.to_owned()))
+    }
+
+    /// Names the process that serves in this one's place. Once.
+    pub(crate) fn set_heir(&self, heir: Heir) {
+        let _ = self.heir.set(heir);
+    }
+
+    /// Hands a connection to that process; gone if there is none.
+    pub(crate) fn pass_on(&self, leaving: Leaving) {
+        if let Some(heir) = self.heir.get() {
+            heir.take(leaving);
         }
     }
 

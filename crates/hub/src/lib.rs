@@ -33,6 +33,15 @@ pub mod dev;
 // The parts of a running hub.
 pub mod hub;
 
+// The listening sockets.
+pub(crate) mod listeners;
+
+// A new binary takes over while the hub serves.
+pub(crate) mod upgrade;
+
+// What a service manager is told.
+pub(crate) mod notify;
+
 // Putting a hub together, running it, and taking it down in order.
 pub mod serve;
 
@@ -143,6 +152,12 @@ pub mod presence;
 
 // The active-subscriptions API.
 pub mod subscriptions;
+
+// What an operator orders.
+pub(crate) mod orders;
+
+// Closing streams for balance.
+pub(crate) mod balance;
 
 // The orderly end.
 pub(crate) mod drain;

@@ -116,6 +116,8 @@ pub struct Metrics {
     pub(crate) panics: Arc<Panics>,
     pub(crate) stream_log: Arc<StreamRecords>,
     pub(crate) pressure: Gauges,
+    taken_over: Number,
+    upgrades_failed: Number,
     publish_buckets: [Number; PUBLISH_BUCKETS_US.len()],
     publish_count: Number,
     publish_sum_us: Number,
@@ -255,6 +257,20 @@ pub static CATALOGUE: &[Metric] = &[
                 page.count(&format!("{{reason=\"{}\"}}", reason.name()), closed);
             }
         },
+    },
+    Metric {
+        name: "gush_streams_taken_over_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "Streams that came from the old process of an upgrade; they count as opened too.",
+        write: |metrics, _, page| page.count("", metrics.taken_over.value()),
+    },
+    Metric {
+        name: "gush_upgrades_failed_total",
+        kind: Kind::Counter,
+        labels: "",
+        help: "New processes that did not come to serve; this one went on.",
+        write: |metrics, _, page| page.count("", metrics.upgrades_failed.value()),
     },
     Metric {
         name: "gush_events_published_total",
@@ -438,7 +454,7 @@ pub static CATALOGUE: &[Metric] = &[
 ];
 
 fn open_streams(metrics: &Metrics) -> u64 {
-    total(metrics, |shard| shard.open.iter().map(Number::value).sum())
+    metrics.streams_open_by_shard().sum()
 }
 
 #[allow(clippy::cast_precision_loss)] // microseconds up to 285 years are exact
@@ -507,6 +523,27 @@ impl Metrics {
     /// Streams that have not had everything yet.
     pub(crate) fn behind(&self) -> u64 {
         total(self, |shard| shard.behind.value())
+    }
+
+    /// Counts a stream that came from the old process of an upgrade.
+    pub(crate) fn taken_over(&self) {
+        self.taken_over.add(1);
+    }
+
+    /// Counts an upgrade after which this process goes on.
+    pub(crate) fn upgrade_failed(&self) {
+        self.upgrades_failed.add(1);
+    }
+
+    /// Streams now open.
+    pub(crate) fn streams_open(&self) -> u64 {
+        open_streams(self)
+    }
+
+    /// Streams now open in each shard.
+    pub(crate) fn streams_open_by_shard(&self) -> impl Iterator<Item = u64> {
+        let open = |shard: &Arc<ShardMetrics>| shard.open.iter().map(Number::value).sum();
+        self.shards.iter().map(open)
     }
 
     /// Counts a refusal.

@@ -33,6 +33,19 @@ pub struct Present {
 #[derive(Debug)]
 pub struct Attendance(Arc<Present>);
 
+impl Attendance {
+    /// What the active subscriptions show.
+    #[must_use]
+    pub fn present(&self) -> &Present {
+        &self.0
+    }
+
+    /// The subscriber goes on in another process: it leaves, and nothing is published.
+    pub fn hand_over(self) {
+        lock(&self.0.of.present).remove(&self.0.number);
+    }
+}
+
 impl Drop for Attendance {
     fn drop(&mut self) {
         self.0.of.leave(&self.0);
@@ -94,10 +107,32 @@ impl Presence {
         Attendance(present)
     }
 
+    /// Enters a subscriber that another process has told of: nothing is published.
+    #[must_use = "it leaves when this is dropped"]
+    pub fn resume(
+        self: &Arc<Self>,
+        subscriber: String,
+        matchers: Vec<String>,
+        payload: Option<serde_json::Value>,
+    ) -> Attendance {
+        let present = Arc::new(Present {
+            of: Arc::clone(self),
+            number: self.numbers.fetch_add(1, Ordering::Relaxed),
+            subscriber,
+            matchers,
+            payload,
+        });
+        lock(&self.present).insert(present.number, Arc::clone(&present));
+        Attendance(present)
+    }
+
     /// Takes a subscriber out. Shards get here, so the events are published elsewhere, by
     /// [`Self::publish_leavings`].
     fn leave(&self, present: &Arc<Present>) {
-        lock(&self.present).remove(&present.number);
+        if lock(&self.present).remove(&present.number).is_none() {
+            // It goes on in another process.
+            return;
+        }
         lock(&self.left).push_back(Arc::clone(present));
         self.changed.notify_one();
     }

@@ -14,10 +14,9 @@ use gush_log::{Appended, Draft};
 use http::HeaderMap;
 use http::header::ORIGIN;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::accept::IDLE_MAX;
+use crate::accept::{IDLE_MAX, Listener};
 use crate::admit::Rejection;
 use crate::answer;
 use crate::hub::Hub;
@@ -26,6 +25,7 @@ use crate::publish;
 use crate::refuse::{Asked, refused};
 use crate::request::{PlainPublish, parse_publish};
 use crate::transport::{Look, Transport, look};
+use crate::upgrade::Moving;
 
 /// Most requests taken together: what bounds the answers that wait in memory.
 const TOGETHER_MAX: usize = 64;
@@ -42,6 +42,8 @@ pub(crate) enum Left {
     Subscribe,
     /// Something for hyper; its first bytes are in the buffer.
     Other,
+    /// The connection can go to a new process.
+    Moved,
 }
 
 /// Serves plain publishes until something else comes. `bytes` begin with the head of one.
@@ -49,9 +51,12 @@ pub(crate) async fn serve(
     hub: &Arc<Hub>,
     transport: &mut Transport,
     bytes: &mut BytesMut,
-    stop: &mut watch::Receiver<bool>,
+    listener: &Listener,
 ) -> io::Result<Left> {
+    let (mut stop, mut moving) = (listener.stop.clone(), listener.moving.clone());
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+    let mut moved = std::pin::pin!(moving.wait_for(|moving| *moving == Moving::Gone));
+    let can_go = matches!(transport, Transport::Plain(_));
     let mut connection = Connection::new(hub);
     // One timer for the whole connection: it is set anew only where a deadline is nearer.
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + IDLE_MAX));
@@ -72,6 +77,7 @@ pub(crate) async fn serve(
         let read = loop {
             tokio::select! {
                 biased;
+                _ = &mut moved, if can_go => return Ok(Left::Moved),
                 read = transport.read_buf(bytes) => break Some(read?),
                 () = timer.as_mut() => {
                     if connection.is_late(timer.as_mut()) {

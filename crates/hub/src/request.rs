@@ -68,6 +68,10 @@ pub enum Route<'a> {
     Ready,
     /// The metrics page.
     Metrics,
+    /// `POST`: a new process in this one's place.
+    Upgrade,
+    /// `POST`: close streams for balance.
+    Drain,
     /// A file of the console.
     Console {
         /// Its path.
@@ -143,6 +147,21 @@ pub static ENDPOINTS: &[Endpoint] = &[
         help: "Metrics in the Prometheus text format.",
     },
     Endpoint {
+        path: "/upgrade",
+        methods: "POST",
+        listener: "admin",
+        help: "Puts a new process in this one's place, as `gush upgrade` and SIGUSR2 do; answers \
+               when it serves, or with why it does not. Refused to web pages.",
+    },
+    Endpoint {
+        path: "/drain",
+        methods: "POST",
+        listener: "admin",
+        help: "Closes streams at a steady rate for balance, as `gush drain` does: a JSON object \
+               with `rate` (a second) and perhaps `count` or `share` (percent), or with \
+               `cancel`. Refused to web pages.",
+    },
+    Endpoint {
         path: "/",
         methods: "GET, HEAD",
         listener: "admin",
@@ -163,6 +182,12 @@ pub fn route<'a>(method: &Method, path: &'a str, door: Door) -> Route<'a> {
             Method::POST => Route::Publish,
             Method::OPTIONS => Route::Options { allow: HUB_METHODS },
             _ => Route::MethodNotAllowed { allow: HUB_METHODS },
+        };
+    }
+    if let Some(order) = order(path).filter(|_| door == Door::Admin) {
+        return match *method {
+            Method::POST => order,
+            _ => Route::MethodNotAllowed { allow: "POST" },
         };
     }
     let found = if let Some(rest) = path.strip_prefix(SUBSCRIPTIONS_PATH)
@@ -186,6 +211,15 @@ pub fn route<'a>(method: &Method, path: &'a str, door: Door) -> Route<'a> {
         _ => Route::MethodNotAllowed {
             allow: READ_METHODS,
         },
+    }
+}
+
+/// What an operator asks for by a path.
+fn order(path: &str) -> Option<Route<'_>> {
+    match path {
+        "/upgrade" => Some(Route::Upgrade),
+        "/drain" => Some(Route::Drain),
+        _ => None,
     }
 }
 

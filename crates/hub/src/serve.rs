@@ -1,15 +1,14 @@
 //! Putting a hub together, running it, and taking it down in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gush_log::Log;
-use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::accept::{Listener, accept};
 use crate::budget::{self, Budget};
@@ -20,20 +19,27 @@ use crate::crowd::Crowd;
 use crate::dev::{self, DevInfo};
 use crate::drain;
 use crate::error::ServeError;
-use crate::hub::{Hub, Parts, ShardDoor};
+use crate::hub::{Hub, Order, Parts, ShardDoor};
 use crate::limits::{self, Plan};
+use crate::listeners::{self, Bound};
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::options::OPTIONS;
 use crate::policy::{Policy, PolicyCell};
 use crate::presence::Presence;
 use crate::pressure;
 use crate::replay::Replayer;
 use crate::request::Door;
+use crate::secret::Secret;
 use crate::shard::{Seat, Shard, ShardThread, Shared, Table};
 use crate::store;
 use crate::stream_log::StreamRecords;
 use crate::tls::TlsCell;
+use crate::upgrade::{Baton, Channel, Moving, Taking};
 use crate::window::Window;
+
+// A new process in this one's place.
+mod handing;
 
 /// Loads the settings again, from the same sources as at the start.
 pub type Reload = dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync;
@@ -51,10 +57,6 @@ pub struct Started {
     pub dev: Option<DevInfo>,
 }
 
-/// Connections waiting to be accepted, per listener: what a reconnect storm needs. The kernel
-/// cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 65_535;
-
 /// How often the certificate files are looked at for a renewal.
 const TLS_LOOK: Duration = Duration::from_secs(10);
 
@@ -71,39 +73,103 @@ pub fn serve(
     reload: &Reload,
     ready: Box<dyn FnOnce(&Started) + Send>,
 ) -> Result<(), ServeError> {
+    let mut taking = None;
+    let served = start_and_run(loaded, &mut taking, reload, ready);
+    if let (Err(error), Some(taking)) = (&served, &taking) {
+        // The old process goes on.
+        Taking::failed(taking, error);
+    }
+    served
+}
+
+/// `taking` is filled if this process takes another one's place, and emptied once it has.
+fn start_and_run(
+    loaded: Loaded,
+    taking: &mut Option<Taking>,
+    reload: &Reload,
+    ready: Box<dyn FnOnce(&Started) + Send>,
+) -> Result<(), ServeError> {
     let clock = Clock::real();
     let mut settings = loaded.settings;
-    let dev = if settings.dev {
-        Some(dev::apply(&mut settings, clock.unix_ms() / 1000)?)
-    } else {
-        None
-    };
-    warn_about(&settings);
     let descriptors = limits::raise_descriptors();
-    let policy = Policy::new(settings)?;
-    let plan = Plan::new(&policy.settings, limits::cores(), descriptors);
-    let budget = Budget::new(&policy.settings, plan.connections_max);
-    tracing::info!("{budget}");
-    if policy.settings.max_connections > 0 {
+    let plan = Plan::new(&settings, limits::cores(), descriptors);
+    let budget = Budget::new(&settings, plan.connections_max);
+    if settings.max_connections > 0 {
         budget
             .check(budget::machine_bytes())
             .map_err(|error| ServeError::new(format!("--max-connections: {error}")))?;
     }
-    limits::widen_table(&plan, policy.settings.max_connections);
+    limits::widen_table(&plan, settings.max_connections);
     let runtime = runtime()?;
+    let _inside = runtime.enter();
     // Before anything is open that a shard's own descriptor table should not hold a copy of.
-    let seats = {
-        let _inside = runtime.enter();
-        seats(&plan)?
+    let seats = seats(&plan)?;
+    let mut there = listeners::of_service_manager()?;
+    *taking = Taking::begin()?;
+    let mut made_key = None;
+    if let Some(taking) = taking {
+        there.extend(taking.listeners());
+        made_key = taking.dev_key().filter(|_| settings.dev);
+        settings.publisher_key = settings.publisher_key.or(made_key.clone().map(Secret::new));
+    }
+    let dev = if settings.dev {
+        let had_key = settings.publisher_key.is_some();
+        let dev = dev::apply(&mut settings, clock.unix_ms() / 1000)?;
+        if !had_key {
+            made_key = settings
+                .publisher_key
+                .as_ref()
+                .map(|key| key.expose().to_owned());
+        }
+        Some(dev)
+    } else {
+        None
     };
-    let log = store::open(&policy.settings)?;
+    warn_about(&settings);
+    tracing::info!("{budget}");
+    let policy = Policy::new(settings)?;
+    let settings = &policy.settings;
+    let ground = Ground {
+        listeners: Arc::new(listeners::open(settings, there)?),
+        tls: match (&settings.tls_cert, &settings.tls_key) {
+            (Some(cert), Some(key)) => Some(Arc::new(TlsCell::load(cert, key)?)),
+            _ => None,
+        },
+        made_key,
+        dev,
+    };
+    let log = open_log(settings, taking.as_mut())?;
     tracing::info!(log = %log.describe(), "log open");
+    if let Some(taking) = taking {
+        taking.opened(&*log)?;
+    }
     let running = Running::start(log, policy, clock, (plan, seats))?;
-    let result = runtime.block_on(running.run(reload, dev, ready));
+    let result = runtime.block_on(running.run(reload, ground, taking, ready));
     let closed = running.hub.log.close();
     runtime.shutdown_timeout(Duration::from_secs(1));
     result?;
     closed.map_err(|error| ServeError::new(format!("the log was not closed cleanly: {error}")))
+}
+
+/// The log of the settings, or what another process held of it in memory.
+fn open_log(settings: &Settings, taking: Option<&mut Taking>) -> Result<Arc<dyn Log>, ServeError> {
+    let held = match taking {
+        Some(taking) => taking.await_log(settings)?,
+        None => None,
+    };
+    match held {
+        Some(log) => Ok(Arc::new(log)),
+        None => store::open(settings),
+    }
+}
+
+/// What a hub stands on beside its log.
+struct Ground {
+    listeners: Arc<Vec<Bound>>,
+    tls: Option<Arc<TlsCell>>,
+    /// The publisher key, if `--dev` made it.
+    made_key: Option<String>,
+    dev: Option<DevInfo>,
 }
 
 /// What an operator should know and no check refuses.
@@ -151,7 +217,9 @@ fn seats(plan: &Plan) -> Result<Vec<Seat>, ServeError> {
 /// A hub and the threads behind it.
 struct Running {
     hub: Arc<Hub>,
-    shards: std::sync::Mutex<Vec<ShardThread>>,
+    baton: Arc<Baton>,
+    shards: Mutex<Vec<ShardThread>>,
+    orders: Mutex<Option<mpsc::Receiver<Order>>>,
 }
 
 impl Running {
@@ -161,6 +229,8 @@ impl Running {
         clock: Clock,
         (plan, seats): (Plan, Vec<Seat>),
     ) -> Result<Self, ServeError> {
+        let baton = Arc::new(Baton::new(log));
+        let log = Arc::clone(&baton) as Arc<dyn Log>;
         let policy = Arc::new(PolicyCell::new(policy));
         let now = policy.load_full();
         let settings = &now.settings;
@@ -192,7 +262,10 @@ impl Running {
         let shards = started
             .map(|(seat, counters)| Shard::start(seat, Arc::clone(&shared), Arc::clone(counters)))
             .collect();
+        // One at a time is obeyed, and one may wait.
+        let (orders, ordered) = mpsc::channel(1);
         let parts = Parts {
+            orders,
             log,
             window,
             shards: doors,
@@ -206,95 +279,99 @@ impl Running {
         };
         Ok(Self {
             hub: Arc::new(Hub::new(parts)),
-            shards: std::sync::Mutex::new(shards),
+            baton,
+            shards: Mutex::new(shards),
+            orders: Mutex::new(Some(ordered)),
         })
     }
 
     async fn run(
         &self,
         reload: &Reload,
-        dev: Option<DevInfo>,
+        ground: Ground,
+        taking: &mut Option<Taking>,
         ready: Box<dyn FnOnce(&Started) + Send>,
     ) -> Result<(), ServeError> {
         let hub = &self.hub;
-        let policy = hub.policy.load_full();
-        let settings = &policy.settings;
-        watch_keys(&policy, hub.now_unix());
-        let tls = match (&settings.tls_cert, &settings.tls_key) {
-            (Some(cert), Some(key)) => Some(Arc::new(TlsCell::load(cert, key)?)),
-            _ => None,
-        };
+        watch_keys(&hub.policy.load_full(), hub.now_unix());
         // Before the listeners, so that no signal ever meets the default action.
         let mut signals = Signals::new()?;
         let (stop, stopped) = watch::channel(false);
+        let (moving, moves) = watch::channel(Moving::No);
         let listener = |door| Listener {
             hub: Arc::clone(hub),
             door,
-            tls: tls.clone(),
+            // Plain: it is for this machine, and a page that a browser opens without a warning.
+            tls: ground.tls.clone().filter(|_| door == Door::Public),
             stop: stopped.clone(),
+            moving: moves.clone(),
         };
-        let mut public = Vec::new();
-        for address in &settings.listen {
-            let (socket, bound) = bind(*address, "--listen")?;
-            public.push(bound);
-            tokio::spawn(accept(listener(Door::Public), socket));
-        }
-        let admin = match settings.admin_listen {
-            Some(address) => {
-                let (socket, bound) = bind(address, "--admin-listen")?;
-                // Plain: it is for this machine, and a page that a browser opens without a warning.
-                let listener = Listener {
-                    tls: None,
-                    ..listener(Door::Admin)
-                };
-                tokio::spawn(accept(listener, socket));
-                Some(bound)
-            }
-            None => None,
-        };
+        let started = listen(&ground, listener)?;
         let _measured = pressure::watch(hub)
             .map_err(|error| ServeError::new(format!("the measuring thread: {error}")))?;
         let leavings = tokio::spawn(publish_leavings(Arc::clone(hub)));
-        ready(&Started {
-            public,
-            admin,
-            tls: tls.is_some(),
-            dev,
-        });
-        drop(policy);
-        self.until_signalled(&mut signals, reload, tls.as_deref())
+        if let Some(taking) = taking.take() {
+            taking.serving(hub, listener)?;
+        }
+        ready(&started);
+        notify::tell(&format!("MAINPID={}\nREADY=1", std::process::id()));
+        let end = self
+            .until_told(&mut signals, reload, &ground, &moving)
             .await;
-        let shards = std::mem::take(
-            &mut *self
-                .shards
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-        tokio::select! {
-            () = drain::drain(hub, shards, &stop) => {}
+        notify::tell("STOPPING=1");
+        let shards = std::mem::take(&mut *lock(&self.shards));
+        let ending = async {
+            match end {
+                End::Told(broken) => {
+                    drain::drain(hub, shards, &stop).await;
+                    broken.map_or(Ok(()), Err)
+                }
+                End::Given(ways) => {
+                    handing::hand_over(hub, shards, &stop, ways).await;
+                    Ok(())
+                }
+            }
+        };
+        let result = tokio::select! {
+            result = ending => result,
             // Somebody at a terminal does not want to wait; what was accepted is still synced.
             () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => {
                 tracing::warn!("second signal: the drain is cut short");
+                Ok(())
             }
-        }
+        };
         leavings.abort();
         hub.presence.publish_left().await;
         hub.metrics.stream_log.finish();
         hub.replayer.stop();
-        Ok(())
+        result
     }
 
-    async fn until_signalled(&self, signals: &mut Signals, reload: &Reload, tls: Option<&TlsCell>) {
+    /// Serves until there is a reason to end.
+    async fn until_told(
+        &self,
+        signals: &mut Signals,
+        reload: &Reload,
+        ground: &Ground,
+        moving: &watch::Sender<Moving>,
+    ) -> End {
+        let tls = ground.tls.as_deref();
         let mut tls_changed_at = tls.and_then(TlsCell::changed_at);
         let mut look = tokio::time::interval(TLS_LOOK);
+        let Some(mut orders) = lock(&self.orders).take() else {
+            return End::Told(None);
+        };
         loop {
-            tokio::select! {
-                () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => return,
+            let reply = tokio::select! {
+                () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => {
+                    return End::Told(None);
+                }
                 _ = signals.hangup.recv() => {
                     self.reload(reload);
                     self.hub.metrics.stream_log.reopen();
                     reload_tls(tls);
                     tls_changed_at = tls.and_then(TlsCell::changed_at);
+                    continue;
                 }
                 _ = look.tick(), if tls.is_some() => {
                     let changed_at = tls.and_then(TlsCell::changed_at);
@@ -302,7 +379,13 @@ impl Running {
                         tls_changed_at = changed_at;
                         reload_tls(tls);
                     }
+                    continue;
                 }
+                _ = signals.upgrade.recv() => None,
+                Some(Order::Upgrade(reply)) = orders.recv() => Some(reply),
+            };
+            if let Some(end) = self.upgrade(ground, moving, reply).await {
+                return end;
             }
         }
     }
@@ -352,6 +435,40 @@ async fn publish_leavings(hub: Arc<Hub>) {
     while publish().await.is_err() {}
 }
 
+/// Why a hub stops serving.
+enum End {
+    /// It was told to, or has to for a reason.
+    Told(Option<ServeError>),
+    /// A new process serves in its place; these are the ways for its streams.
+    Given(Vec<Channel>),
+}
+
+/// Opens the doors, and says where they are.
+fn listen(ground: &Ground, listener: impl Fn(Door) -> Listener) -> Result<Started, ServeError> {
+    let failed = |error: std::io::Error| ServeError::new(format!("a listener: {error}"));
+    let mut started = Started {
+        public: Vec::new(),
+        admin: None,
+        tls: ground.tls.is_some(),
+        dev: ground.dev.clone(),
+    };
+    for bound in ground.listeners.iter() {
+        let socket = bound.socket.try_clone().map_err(failed)?;
+        let socket = TcpListener::from_std(socket).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        match bound.door() {
+            Door::Public | Door::Full => started.public.push(address),
+            Door::Admin | Door::FullAdmin => started.admin = Some(address),
+        }
+        tokio::spawn(accept(listener(bound.door()), socket));
+    }
+    Ok(started)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What needs a restart keeps the value it has, also for the next reload's comparison.
 fn keep_fixed(fixed: &[&str], old: &Settings, new: &mut Settings) {
     for option in OPTIONS.iter().filter(|option| fixed.contains(&option.key)) {
@@ -391,29 +508,12 @@ fn reload_tls(tls: Option<&TlsCell>) {
     }
 }
 
-fn bind(address: SocketAddr, option: &str) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let listen = || -> std::io::Result<(TcpListener, SocketAddr)> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
-    };
-    listen().map_err(|error| {
-        ServeError::new(format!(
-            "{option} {address}: {error}; choose another address"
-        ))
-    })
-}
-
 /// The signals a hub obeys.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -424,6 +524,7 @@ impl Signals {
             terminate: watch(SignalKind::terminate())?,
             interrupt: watch(SignalKind::interrupt())?,
             hangup: watch(SignalKind::hangup())?,
+            upgrade: watch(SignalKind::user_defined2())?,
         })
     }
 }

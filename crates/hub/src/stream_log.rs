@@ -37,6 +37,19 @@ pub struct StreamName {
     extra: Option<Arc<Extra>>,
 }
 
+impl StreamName {
+    /// Whom it was made of.
+    pub(crate) fn client(&self) -> Client {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let extra = self.extra.as_deref();
+        Client {
+            address: self.address.to_canonical(),
+            subject: extra.and_then(|extra| text(&extra.subject)),
+            trace_id: extra.and_then(|extra| text(&extra.trace_id)),
+        }
+    }
+}
+
 /// What many streams do without.
 #[derive(Debug)]
 struct Extra {

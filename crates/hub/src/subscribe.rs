@@ -76,6 +76,7 @@ impl Admission {
                 connection,
                 ..Held::default()
             }),
+            resumed: None,
         })
     }
 }

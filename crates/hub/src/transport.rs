@@ -12,12 +12,14 @@ use bytes::{Buf, BytesMut};
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use crate::frame::Framing;
 use crate::request::{has_two_lengths, parse_publish};
 use crate::socket::{Sink, TcpSink, TlsLayer, TlsSink};
+use crate::upgrade::Moving;
 
 /// A connection from a peer.
 #[derive(Debug)]
@@ -282,6 +284,8 @@ pub(crate) struct Sniffed {
     held: BytesMut,
     stage: Arc<Stage>,
     captured: bool,
+    /// Whether a new process has taken over.
+    moving: watch::Receiver<Moving>,
     /// The peer has ended its side.
     ended: bool,
     head_timeout: Duration,
@@ -290,8 +294,14 @@ pub(crate) struct Sniffed {
 
 impl Sniffed {
     /// `first` are the bytes read before, known to begin something that is no plain subscribe.
-    pub(crate) fn new(transport: Transport, first: BytesMut, head_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        transport: Transport,
+        first: BytesMut,
+        head_timeout: Duration,
+        moving: watch::Receiver<Moving>,
+    ) -> Self {
         Self {
+            moving,
             transport,
             held: first,
             stage: Arc::new(Stage(AtomicU8::new(HEAD))),
@@ -317,8 +327,17 @@ impl Sniffed {
         self.head_deadline = Some(Box::pin(sleep(self.head_timeout)));
     }
 
+    /// Whether the connection is to go to a new process before its next request.
+    fn is_to_go(&self) -> bool {
+        matches!(self.transport, Transport::Plain(_)) && *self.moving.borrow() == Moving::Gone
+    }
+
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
+            if self.is_to_go() {
+                self.captured = true;
+                return Poll::Ready(Ok(()));
+            }
             match look(&self.held) {
                 Look::Subscribe | Look::Publish | Look::Unclear => {
                     self.captured = true;

@@ -1,7 +1,7 @@
 //! A log in memory: what it drops is gone, and so is everything when the process ends.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::hash::hash_id;
 use crate::host::now_ms;
@@ -141,6 +141,40 @@ impl MemoryLog {
             desks: Mutex::default(),
             tail: OnceLock::new(),
         }
+    }
+
+    /// A log that goes on where another one stood, empty so far: [`Self::restore`] fills it.
+    #[must_use]
+    pub fn resumed(config: MemoryConfig, epoch: Epoch, first: Offset) -> Self {
+        let mut log = Self::new(config);
+        log.epoch = epoch;
+        let state = log.state.get_mut();
+        state.unwrap_or_else(PoisonError::into_inner).next = first;
+        log
+    }
+
+    /// Takes an event over at its old place, before anything is appended. Events come in order.
+    /// The tail is not told. `false`: it is not the next one, or larger than this log takes, and
+    /// the log is as before.
+    pub fn restore(&self, offset: Offset, time_ms: u64, draft: Draft) -> bool {
+        let mut state = lock(&self.state);
+        let Ok(cost) = self.checked_cost(&draft) else {
+            return false;
+        };
+        if state.next != offset {
+            return false;
+        }
+        let position = Position {
+            epoch: self.epoch,
+            offset,
+        };
+        let event = Arc::new(Event {
+            position,
+            time_ms,
+            draft,
+        });
+        state.push(event, cost, self.config, &mut Vec::new());
+        true
     }
 
     fn try_append(&self, draft: Draft) -> Result<Appended, AppendError> {

@@ -201,6 +201,7 @@ impl HubBuilder {
             public: nowhere,
             admin: None,
             made_by: self.clone(),
+            successors: Vec::new(),
         })
     }
 
@@ -250,6 +251,19 @@ impl HubBuilder {
     }
 }
 
+fn send_signal(name: &str, pid: u32) -> Outcome<()> {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|e| Failure::from(e).within("running kill"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("kill -{name} {pid} failed: {status}")))
+}
+
 /// `listening on http://ADDRESS (NAME)`
 fn listener(line: &str) -> Option<(SocketAddr, &str)> {
     let rest = line.strip_prefix("listening on ")?;
@@ -267,6 +281,8 @@ pub struct HubProcess {
     public: SocketAddr,
     admin: Option<SocketAddr>,
     made_by: HubBuilder,
+    /// New processes of upgrades.
+    successors: Vec<u32>,
 }
 
 impl Drop for HubProcess {
@@ -274,6 +290,9 @@ impl Drop for HubProcess {
         // Errors here mean that it is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for pid in &self.successors {
+            let _ = send_signal("KILL", *pid);
+        }
         if std::thread::panicking() {
             eprintln!("{}", self.output());
         }
@@ -345,21 +364,38 @@ impl HubProcess {
         )
     }
 
+    /// Upgrades the hub as `gush upgrade` does: the new process's id. It is killed when this is
+    /// dropped, and answers at the same addresses.
+    pub fn upgrade(&mut self) -> Outcome<u32> {
+        let mut connection = Connection::open(self.admin()?)?;
+        connection.send_request(&Request::new("POST", "/upgrade").header("Content-Length", "0"))?;
+        let response = connection.read_response_within(4 * PATIENCE)?;
+        let text = response.text();
+        if response.status() != 200 {
+            return Failure::mismatch("upgrade", "200", format!("{text}\n{}", self.output()));
+        }
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        let pid = digits
+            .parse()
+            .map_err(|_| Failure::new(format!("no process id in {text}")))?;
+        self.follow(pid);
+        Ok(pid)
+    }
+
+    /// A process that took this hub's place: it is killed when this is dropped.
+    pub fn follow(&mut self, pid: u32) {
+        self.successors.push(pid);
+    }
+
+    /// The process that serves now.
+    pub fn serving_pid(&self) -> u32 {
+        self.successors.last().copied().unwrap_or(self.child.id())
+    }
+
     /// Sends a signal by name, such as `TERM`. By the `kill` program, because sending a signal
     /// from here would need unsafe code.
     pub fn signal(&self, name: &str) -> Outcome<()> {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.child.id().to_string())
-            .status()
-            .map_err(|e| Failure::from(e).within("running kill"))?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(Failure::new(format!(
-            "kill -{name} failed: {status}\n{}",
-            self.output()
-        )))
+        send_signal(name, self.child.id()).map_err(|failure| failure.within(self.output()))
     }
 
     /// SIGTERM.

@@ -298,6 +298,7 @@ fn blank() -> Settings {
         drain_window: Duration::ZERO,
         stream_log: StreamLogSpec::Off,
         stream_log_format: LogFormat::Text,
+        upgrade_timeout: Duration::ZERO,
         log_format: LogFormat::Text,
         log_level: LogLevel::Info,
         dev: false,

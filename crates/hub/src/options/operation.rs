@@ -68,6 +68,23 @@ pub(super) const ROWS: &[OptionSpec] = &[
         ..ROW
     },
     OptionSpec {
+        key: "upgrade_timeout",
+        form: Form::Duration {
+            min: Duration::from_millis(100),
+            max: Duration::from_mins(10),
+            zero: None,
+        },
+        default: "30s",
+        reloadable: true,
+        help: "Time that a new process has for each step of an upgrade",
+        why: "A new binary that does not come up is killed, and the old process goes on. While it \
+              opens the log, connections and publishes wait: a large log after an unclean end may \
+              take seconds.",
+        set: |s, v| s.upgrade_timeout = v.duration(),
+        get: |s| Value::from_duration(Some(s.upgrade_timeout)),
+        ..ROW
+    },
+    OptionSpec {
         key: "log_format",
         form: Form::Choice(&["text", "json"]),
         default: "text",

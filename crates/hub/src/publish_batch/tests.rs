@@ -52,6 +52,7 @@ pub(crate) fn hub() -> Arc<Hub> {
     let replayer = Replayer::start(&log, &Arc::new(conflation), &Arc::default());
     Arc::new(Hub::new(HubParts {
         crowd: Arc::default(),
+        orders: tokio::sync::mpsc::channel(1).0,
         window: Arc::new(Window::new(log.bounds().next, 1 << 20, 100, Vec::new())),
         shards: Vec::new(),
         policy,

@@ -10,7 +10,8 @@ use crate::peer::Client;
 use crate::presence::Attendance;
 use crate::replay::Chunk;
 use crate::selection::Selection;
-use crate::socket::Arriving;
+use crate::socket::{Arriving, Ticket};
+use crate::upgrade::Channel;
 use gush_log::Offset;
 
 /// Names one subscriber of a shard for as long as it is there: places are used again, so the
@@ -44,6 +45,17 @@ pub struct NewSubscriber {
     pub client: Option<Client>,
     /// What is given back when the stream ends.
     pub held: Box<Held>,
+    /// Where another process left off with it.
+    pub resumed: Option<Resumed>,
+}
+
+/// What a stream brings along from another process, beyond its cursor.
+#[derive(Clone, Copy, Debug)]
+pub struct Resumed {
+    /// Bytes of the frame at its cursor that are out.
+    pub partial: u32,
+    /// How long it may still live.
+    pub life_ticks: Option<u32>,
 }
 
 /// A stream's way into a shard, with a place in that shard's descriptor table if it is a socket.
@@ -110,6 +122,29 @@ pub enum Command {
     PipeLeft(SubscriberKey),
     /// End all streams, spread over this time, then the thread. Once.
     Drain(Duration),
+    /// Give the streams that can be given to another process, and end the others as a drain does.
+    /// Once.
+    HandOver(Box<HandOver>),
+    /// End this many streams. A few a second.
+    Rebalance(usize),
+}
+
+/// See [`Command::HandOver`].
+#[derive(Debug)]
+pub struct HandOver {
+    /// The way to the other process.
+    pub(crate) way: Way,
+    /// For the streams that stay.
+    pub window: Duration,
+}
+
+/// A channel, as it reaches a shard.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// Usable as it is.
+    Here(Channel),
+    /// Sent into the shard's own descriptor table.
+    Sent(Ticket),
 }
 
 /// The one way into a shard.

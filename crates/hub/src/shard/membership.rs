@@ -97,6 +97,7 @@ impl Shard {
         };
         let selection = self.selections.intern(new.selection);
         let policy = self.shared.policy.load();
+        let resumed = new.resumed;
         self.metrics.opened(sink.kind());
         self.shared.crowd.join();
         self.metrics.behind.add(1);
@@ -111,7 +112,7 @@ impl Shard {
             memberships: Memberships::default(),
             selection: Arc::clone(&selection),
             cursor: new.start,
-            partial: 0,
+            partial: resumed.map_or(0, |resumed| resumed.partial),
             owed: 0,
             told_level: new.told_level,
             phase: Phase::Ready,
@@ -126,7 +127,8 @@ impl Shard {
             // not end together.
             life_end: policy.settings.max_stream_life.map_or(NEVER, |life| {
                 let life = ticks(life);
-                now.saturating_add(life - fastrand::u32(0..=life / 5))
+                let left = resumed.and_then(|resumed| resumed.life_ticks);
+                now.saturating_add(left.unwrap_or_else(|| life - fastrand::u32(0..=life / 5)))
             }),
             opened_at: now,
             events: 0,
@@ -144,6 +146,9 @@ impl Shard {
         }
         self.set_timer(key.index, now);
         self.ready.push_back(key);
+        if self.heir.is_some() {
+            self.give(key.index);
+        }
     }
 
     /// Has the poll look at a new subscriber's sink; `false` when it could not, and the stream is
@@ -252,10 +257,18 @@ impl Shard {
         reason: CloseReason,
         last_words: Option<&Frame>,
     ) {
-        let generation = self.subscribers.generation(index);
-        let Some(mut subscriber) = self.subscribers.remove(index) else {
+        let Some(subscriber) = self.take_out(index, reason) else {
             return;
         };
+        let at_border = subscriber.at_border();
+        drop(subscriber.present);
+        subscriber.sink.close(reason, last_words, at_border);
+    }
+
+    /// Takes a subscriber out of every table; its sink is as it was.
+    pub(super) fn take_out(&mut self, index: u32, reason: CloseReason) -> Option<Subscriber> {
+        let generation = self.subscribers.generation(index);
+        let mut subscriber = self.subscribers.remove(index)?;
         if subscriber.sink.kind().has_socket() {
             self.inbox.release();
         }
@@ -280,9 +293,7 @@ impl Shard {
             ticks = self.shared.clock.tick().saturating_sub(subscriber.opened_at),
             "stream closed"
         );
-        let at_border = subscriber.at_border();
-        drop(subscriber.present);
-        subscriber.sink.close(reason, last_words, at_border);
+        Some(subscriber)
     }
 
     /// Hands the record of a stream's end to whoever writes it.

@@ -26,6 +26,7 @@ use crate::policy::PolicyCell;
 use crate::replay::Replayer;
 use crate::socket::{Heard, Sink, reason_of, table};
 use crate::stream_log::StreamRecords;
+use crate::upgrade::Channel;
 use crate::window::{Entry, Window};
 
 // What reaches a shard from other threads.
@@ -57,6 +58,8 @@ mod timers;
 
 // The slowest readers, when nothing else is left to give up.
 mod shed;
+// Streams that go on in another process.
+mod hand_over;
 
 // One subscriber's state.
 mod subscriber;
@@ -70,7 +73,8 @@ mod wheel;
 use batch::Batch;
 use behind::Behind;
 use flush::Held;
-pub use inbox::{Command, Inbox, NewSubscriber, ShardPlace, SubscriberKey};
+pub(crate) use inbox::Way;
+pub use inbox::{Command, HandOver, Inbox, NewSubscriber, Resumed, ShardPlace, SubscriberKey};
 use membership::Selections;
 use subscriber::{Sent, Subscribers};
 use turn::{NOBODY, Visit};
@@ -266,6 +270,10 @@ pub(crate) struct Shard {
     behind: Behind,
     wheel: Wheel,
     drain: Option<DrainPlan>,
+    /// Where streams go that can go on in another process.
+    heir: Option<Channel>,
+    /// Where the next stream is looked for that ends for balance.
+    rebalance_place: u32,
     heartbeat: Frame,
     /// `retry:` lines that a full socket took in part. At most one per subscriber.
     cut_lines: HashMap<u32, Frame>,
@@ -307,6 +315,8 @@ impl Shard {
             behind: Behind::default(),
             wheel: Wheel::new(now),
             drain: None,
+            heir: None,
+            rebalance_place: 0,
             heartbeat: Frame::of_text(gush_sse::HEARTBEAT),
             cut_lines: HashMap::new(),
             entries: Vec::new(),
@@ -439,6 +449,8 @@ impl Shard {
                     }
                 }
                 Command::Drain(window) => self.begin_drain(ticks(window)),
+                Command::HandOver(hand_over) => self.hand_over(*hand_over),
+                Command::Rebalance(count) => self.rebalance(count),
             }
             self.visit.subject = NOBODY;
         }

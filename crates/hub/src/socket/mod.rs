@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use mio::Token;
 use mio::net::TcpStream;
@@ -28,6 +28,9 @@ pub(crate) mod faults;
 
 // Descriptor tables of their own for shards.
 pub(crate) mod table;
+
+// Descriptors that the process was started with.
+pub(crate) mod given;
 
 pub use pipe::{PIPE_BYTES_MAX, PipeBody, PipeSink, pipe};
 pub use table::Ticket;
@@ -229,6 +232,22 @@ impl Sink {
             Self::Tcp(sink) => sink.register(registry, token),
             Self::Tls(sink) => sink.register(registry, token),
             Self::Pipe(_) => Ok(()),
+        }
+    }
+
+    /// The socket, if another process can go on with it as it is.
+    pub(crate) fn socket_to_give(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(sink) => Some(sink.as_fd()),
+            Self::Tls(_) | Self::Pipe(_) => None,
+        }
+    }
+
+    /// The socket is another process's: no more is told about it here, and nothing is said to the
+    /// peer.
+    pub(crate) fn let_go(self, registry: &mio::Registry) {
+        if let Self::Tcp(sink) = self {
+            sink.let_go(registry);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -61,6 +62,16 @@ impl TcpSink {
     #[cfg(test)]
     pub(super) fn descriptor(&self) -> std::os::fd::RawFd {
         std::os::fd::AsRawFd::as_raw_fd(&self.stream)
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    pub(super) fn let_go(mut self, registry: &mio::Registry) {
+        // The poll watches the open socket, not the descriptor: it would go on after this is
+        // closed, for as long as the other process has it.
+        let _ = registry.deregister(&mut self.stream);
     }
 
     pub(super) const fn framing(&self) -> Framing {

@@ -209,6 +209,7 @@ impl Rig {
             place: place.expect("no limit"),
             client: None,
             held: Box::default(),
+            resumed: None,
         })));
         assert!(sent.is_ok());
         Peer {
