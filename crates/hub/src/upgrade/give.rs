@@ -194,7 +194,7 @@ impl Successor {
             ));
         }
         let sent = successor.control.send(&FromOld::Hello(hello), &descriptors);
-        sent.map_err(|error| named("starting", &error))?;
+        sent.map_err(|error| named("reading its configuration", &error))?;
         Ok(successor)
     }
 
