@@ -90,7 +90,7 @@ pub(crate) fn verdict(report: &Report) -> Result<(), Failure> {
     Err(Failure::Failed(format!("failed: {}", failed.join(", "))))
 }
 
-fn failure(error: BenchError) -> Failure {
+pub(crate) fn failure(error: BenchError) -> Failure {
     match error {
         BenchError::Usage(text) => Failure::Usage(text),
         other => Failure::failed(other),

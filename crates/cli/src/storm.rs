@@ -10,6 +10,9 @@ use gush_bench::storm::{self, Preset, Scenario, Tally};
 use crate::bench::{unwritable, verdict};
 use crate::failure::{Failure, note, print};
 
+// The same with real sockets.
+mod live;
+
 const EXAMPLES: &str = "\
 Examples:
   gush storm simulate                              the rows of the article, and server pacing
@@ -27,6 +30,7 @@ pub(crate) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(simulate_command())
+        .subcommand(live::command())
 }
 
 fn simulate_command() -> Command {
@@ -126,6 +130,7 @@ fn headed(heading: &'static str, arguments: Vec<Arg>) -> Vec<Arg> {
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("simulate", matches)) => simulate(matches),
+        Some(("run", matches)) => live::run(matches),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
 }

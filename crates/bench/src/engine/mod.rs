@@ -22,7 +22,9 @@ use crate::descriptors;
 use crate::error::BenchError;
 use crate::options::BenchOptions;
 use crate::progress::Progress;
+pub(crate) use opening::connect;
 use shared::{Pace, Shared};
+pub(crate) use source::Sources;
 pub use stats::{Counts, Latencies};
 
 /// Topic of streams that no event is for.

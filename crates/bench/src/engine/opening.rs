@@ -11,8 +11,7 @@ use rustix::net::{self, AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use super::Role;
 use super::parse::BodyParser;
-use super::shared::Shared;
-use super::source::ATTEMPTS;
+use super::source::{ATTEMPTS, Sources};
 use super::stats::Stats;
 use super::worker::{LOOK_NS, State, Stream, Worker, fail};
 use crate::clock::now_ns;
@@ -77,7 +76,7 @@ impl Worker {
             role: (self.shared.plan.assign)(number),
             state: State::Closed,
         };
-        match connect(&self.shared, number) {
+        match connect(self.shared.plan.address, self.shared.sources, number) {
             Ok((socket, is_connected)) => {
                 let flags = if is_connected {
                     epoll::EventFlags::IN
@@ -119,10 +118,13 @@ impl Worker {
     }
 }
 
-/// A socket for stream `number`, and whether it is connected already: on the loopback it usually
-/// is.
-fn connect(shared: &Shared, number: u64) -> Result<(OwnedFd, bool), Errno> {
-    let address = shared.plan.address;
+/// A socket to `address` for stream `number`, and whether it is connected already: on the loopback
+/// it usually is.
+pub(crate) fn connect(
+    address: SocketAddr,
+    sources: Sources,
+    number: u64,
+) -> Result<(OwnedFd, bool), Errno> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -131,7 +133,7 @@ fn connect(shared: &Shared, number: u64) -> Result<(OwnedFd, bool), Errno> {
     let mut last = Errno::ADDRINUSE;
     for attempt in 0..ATTEMPTS {
         let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
-        if let Some(source) = shared.sources.of(number, attempt) {
+        if let Some(source) = sources.of(number, attempt) {
             net::sockopt::set_socket_reuseaddr(&socket, true)?;
             match net::bind(&socket, &source) {
                 Ok(()) => {}

@@ -15,6 +15,9 @@ pub mod policy;
 mod simulate;
 mod tally;
 
+// The same with real sockets.
+pub mod live;
+
 // Storms worth a look, and what they have to show.
 mod preset;
 mod summary;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gush_middleware::{Gate, Pacer, PacerSettings, Permit, Rate, TokenBucket};
+use gush_middleware::{Comeback, Gate, Pacer, PacerSettings, Permit, Rate, TokenBucket};
 
 use super::client::Behaviour;
 
@@ -28,7 +28,7 @@ pub enum Refusing {
 }
 
 /// What each subscriber had been told by `retry:` when it lost its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Told {
     /// Nothing: it waits as it likes.
     Nothing,
@@ -36,6 +36,8 @@ pub enum Told {
     Between(Duration, Duration),
     /// Each its own, drawn by the pacer at the moment of the drop.
     Paced,
+    /// Each its own, drawn for the crowd when it came, and anew when the crowd had grown.
+    Crowd(Comeback),
 }
 
 /// The server's limits.
@@ -183,14 +185,24 @@ impl Door {
         }
     }
 
-    /// What one is told that is dropped at `now`.
-    pub(super) fn tell(&mut self, told: Told, now: Duration, random: &mut Rng) -> Option<Duration> {
+    /// What one is told that is dropped at `now`, and was this one of so many.
+    pub(super) fn tell(
+        &mut self,
+        told: Told,
+        (number, all): (usize, usize),
+        now: Duration,
+        random: &mut Rng,
+    ) -> Option<Duration> {
         match told {
             Told::Nothing => None,
             Told::Between(least, most) => {
                 Some(least + most.saturating_sub(least).mul_f64(random.f64()))
             }
             Told::Paced => Some(self.pacer.delay(now)),
+            Told::Crowd(rule) => {
+                let streams = number.max(rule.level_begin(rule.level(all)).min(all));
+                Some(rule.delay(streams, random.f64()))
+            }
         }
     }
 }

@@ -103,7 +103,9 @@ impl Storm<'_> {
     }
 
     fn notices(&mut self, number: u32, now: Duration) {
-        let told = self.door.tell(self.policy.told, now, &mut self.random);
+        let place = (number as usize + 1, self.scenario.subscribers as usize);
+        let told = self.policy.told;
+        let told = self.door.tell(told, place, now, &mut self.random);
         self.subscribers[number as usize].told = told;
         self.plan_attempt(number, now);
     }
@@ -126,6 +128,7 @@ impl Storm<'_> {
             Answer::Admitted(permit) => {
                 self.subscribers[number as usize].permit = permit;
                 self.tally.admitted(now);
+                self.tally.served(now);
                 self.plan(now + self.scenario.service, number, What::IsBack);
             }
             Answer::Softly(delay) => {

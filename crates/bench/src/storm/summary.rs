@@ -42,7 +42,7 @@ pub fn report(preset: Preset, scenario: &Scenario, per_second: f64, tallies: &[T
     report
 }
 
-fn results(report: &mut Report, tally: &Tally) {
+pub(super) fn results(report: &mut Report, tally: &Tally) {
     let words: Vec<String> = tally
         .name
         .split(|character: char| !character.is_ascii_alphanumeric())
@@ -117,7 +117,7 @@ fn article(report: &mut Report, tallies: &[Tally]) {
     }
 }
 
-fn curve(tally: &Tally) -> Series {
+pub(super) fn curve(tally: &Tally) -> Series {
     Series {
         chart: "Attempts under way at once".to_owned(),
         name: tally.name.to_owned(),

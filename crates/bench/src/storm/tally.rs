@@ -146,7 +146,11 @@ impl Tally {
         self.first_admitted.get_or_insert(since);
         self.last_admitted = since;
         count(&mut self.admitted_by_second, since.as_secs());
-        self.fill_steps(since);
+    }
+
+    /// One more keeps the server busy.
+    pub(super) fn served(&mut self, now: Duration) {
+        self.fill_steps(now.saturating_sub(self.away));
         self.at_once += 1;
         self.peak_at_once = self.peak_at_once.max(self.at_once);
         if let Some(step) = self.at_once_by_step.last_mut() {
@@ -154,10 +158,15 @@ impl Tally {
         }
     }
 
+    /// One less.
+    pub(super) fn leaves(&mut self, now: Duration) {
+        self.fill_steps(now.saturating_sub(self.away));
+        self.at_once = self.at_once.saturating_sub(1);
+    }
+
     pub(super) fn is_back(&mut self, now: Duration) {
         let since = now.saturating_sub(self.away);
-        self.fill_steps(since);
-        self.at_once = self.at_once.saturating_sub(1);
+        self.leaves(now);
         self.back += 1;
         self.last_back = since;
     }

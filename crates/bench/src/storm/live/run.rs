@@ -1,0 +1,363 @@
+//! The run: open, hold, drop, wait until all are back; then the simulation, and both side by side.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::notes::{Note, What, count};
+use super::publishing::{Published, publish};
+use super::server::Hub;
+use super::worker::{self, Found, Shared};
+use super::{Drop, LiveOptions};
+use crate::clock::now_ns;
+use crate::descriptors;
+use crate::engine::Sources;
+use crate::error::BenchError;
+use crate::options::BenchOptions;
+use crate::progress::Progress;
+use crate::report::{Report, Unit, shown};
+use crate::storm::summary::{curve, results};
+use crate::storm::{Scenario, Tally, simulate};
+use crate::target::Target;
+
+/// Time without news after which nothing more is expected.
+const QUIET: Duration = Duration::from_secs(3);
+/// Time between two looks at the counts.
+const LOOK: Duration = Duration::from_millis(20);
+/// Most that the worst second may be of the mean.
+const PEAK_MAX: f64 = 2.0;
+
+/// Runs the storm. Gives the report, and the two tallies: of real sockets, and simulated.
+///
+/// # Errors
+/// [`BenchError`] when the hub cannot be started or not all streams can be opened.
+pub fn run(options: &LiveOptions, progress: &Progress) -> Result<(Report, Vec<Tally>), BenchError> {
+    let mut hub = match &options.hub {
+        Some((program, arguments)) => Some(Hub::start(program.clone(), arguments)?),
+        None => None,
+    };
+    let url = match &hub {
+        Some(hub) => format!("http://{}/.well-known/mercure", hub.address),
+        None => options.url.clone(),
+    };
+    let shared = Arc::new(shared(options, &url)?);
+    let threads = start(&shared)?;
+    let stop = AtomicBool::new(false);
+    let (gone, published) = std::thread::scope(|scope| {
+        let (shared, stop) = (&shared, &stop);
+        let publishing = options.publisher_key.is_some() && options.event_rate > 0.0;
+        let gone = storm(options, shared, (&mut hub, progress), &|| {
+            publishing.then(|| {
+                let address = shared.target.publish_address();
+                let rate = (options.event_rate, stop);
+                scope.spawn(move || publish(&shared.target, address, &shared.topic, rate))
+            })
+        });
+        stop.store(true, Ordering::Release);
+        let (gone, thread) = match gone {
+            Ok(gone) => gone,
+            Err(error) => return (Err(error), None),
+        };
+        let published = thread.and_then(|thread| {
+            thread.thread().unpark();
+            thread.join().ok()
+        });
+        quiet(shared);
+        (Ok(gone), published)
+    });
+    shared.is_over.store(true, Ordering::Release);
+    let mut all = Vec::new();
+    for thread in threads {
+        let found = thread.join();
+        all.push(found.map_err(|_| BenchError::Server("a client thread panicked".into()))??);
+    }
+    progress.end();
+    Ok(finish(options, &url, (gone?, published), all))
+}
+
+/// When all were dropped, and when the server was back.
+struct Gone {
+    dropped_ns: u64,
+    away: Duration,
+}
+
+type Publisher<'scope> = std::thread::ScopedJoinHandle<'scope, Published>;
+
+fn storm<'scope>(
+    options: &LiveOptions,
+    shared: &Shared,
+    (hub, progress): (&mut Option<Hub>, &Progress),
+    publish: &dyn Fn() -> Option<Publisher<'scope>>,
+) -> Result<(Gone, Option<Publisher<'scope>>), BenchError> {
+    let all = u64::from(options.subscribers);
+    progress.phase("opening streams", all);
+    let opening = Duration::from_secs_f64(f64::from(options.subscribers) / options.connect_rate);
+    if !until_back(shared, all, opening + Duration::from_mins(1), progress) {
+        let open = shared.open.load(Ordering::Acquire);
+        return Err(BenchError::Server(format!(
+            "{open} of {all} streams opened"
+        )));
+    }
+    let publisher = publish();
+    progress.phase("holding", 0);
+    std::thread::park_timeout(options.hold);
+    progress.phase("all dropped: coming back", all);
+    let dropped_ns = now_ns();
+    let mut away = Duration::ZERO;
+    match (options.drop, hub) {
+        (Drop::Kill, Some(hub)) => {
+            hub.kill();
+            hub.restart()?;
+            away = Duration::from_nanos(now_ns() - dropped_ns);
+        }
+        (Drop::Kill, None) => {
+            let text = "only a hub that the run started can be killed";
+            return Err(BenchError::Usage(text.into()));
+        }
+        (Drop::Close, _) => shared.closes.store(true, Ordering::Release),
+    }
+    // Until the last one has noticed, all would seem to be there still.
+    let begin = Instant::now();
+    while shared.open.load(Ordering::Acquire) == all && begin.elapsed() < QUIET {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    until_back(shared, all, options.end, progress);
+    Ok((Gone { dropped_ns, away }, publisher))
+}
+
+fn until_back(shared: &Shared, all: u64, most: Duration, progress: &Progress) -> bool {
+    let begin = Instant::now();
+    loop {
+        let open = shared.open.load(Ordering::Acquire);
+        progress.set(open);
+        let gone = shared.given_up.load(Ordering::Acquire);
+        if open + gone >= all {
+            return gone == 0;
+        }
+        if begin.elapsed() > most {
+            return false;
+        }
+        std::thread::park_timeout(LOOK);
+    }
+}
+
+/// Waits until nothing comes any more.
+fn quiet(shared: &Shared) {
+    let (mut last, mut since) = (0, Instant::now());
+    while since.elapsed() < QUIET {
+        let moved = shared.moved.load(Ordering::Relaxed);
+        if moved != last {
+            (last, since) = (moved, Instant::now());
+        }
+        std::thread::park_timeout(LOOK);
+    }
+}
+
+fn shared(options: &LiveOptions, url: &str) -> Result<Shared, BenchError> {
+    let target = Target::from_options(&BenchOptions {
+        url: url.to_owned(),
+        publisher_key: options.publisher_key.clone(),
+        ..BenchOptions::default()
+    })?;
+    let limit = descriptors::raise_limit();
+    let streams = u64::from(options.subscribers);
+    let per_table = descriptors::STREAMS_PER_TABLE.min(limit.saturating_sub(100).max(1));
+    let threads = u32::try_from(streams.div_ceil(per_table))
+        .unwrap_or(1)
+        .max(1);
+    let address = target.subscribe_address();
+    Ok(Shared {
+        address,
+        topic: format!("https://bench.example/storm/{}", std::process::id()),
+        policy: options.policy("real sockets"),
+        sources: Sources::new(address, streams),
+        subscribers: options.subscribers,
+        threads,
+        seed: options.seed,
+        begin_ns: now_ns(),
+        step_ns: u64::try_from(
+            Duration::from_secs_f64(1.0 / options.connect_rate.clamp(0.001, 1e9)).as_nanos(),
+        )
+        .unwrap_or(u64::MAX),
+        has_own_tables: descriptors::needs_own_tables(streams, limit),
+        closes: AtomicBool::new(false),
+        is_over: AtomicBool::new(false),
+        open: AtomicU64::new(0),
+        given_up: AtomicU64::new(0),
+        moved: AtomicU64::new(0),
+        target,
+    })
+}
+
+type Thread = std::thread::JoinHandle<Result<Found, BenchError>>;
+
+fn start(shared: &Arc<Shared>) -> Result<Vec<Thread>, BenchError> {
+    let spawn = |index| {
+        let shared = Arc::clone(shared);
+        std::thread::Builder::new()
+            .name(format!("storm-{index}"))
+            .spawn(move || worker::run(shared, index))
+            .map_err(|error| BenchError::io("start a client thread", error))
+    };
+    (0..shared.threads).map(spawn).collect()
+}
+
+fn finish(
+    options: &LiveOptions,
+    url: &str,
+    (gone, published): (Gone, Option<Published>),
+    all: Vec<Found>,
+) -> (Report, Vec<Tally>) {
+    let mut sum = Found::default();
+    for found in all {
+        sum.notes.extend(found.notes);
+        sum.next.extend(found.next);
+        sum.services.extend(found.services);
+        sum.told_ms.extend(found.told_ms);
+        sum.doubled += found.doubled;
+        for (sequence, times) in found.missed {
+            *sum.missed.entry(sequence).or_default() += times;
+        }
+    }
+    let notes: Vec<Note> = std::mem::take(&mut sum.notes)
+        .into_iter()
+        .filter(|(at_ns, _)| *at_ns >= gone.dropped_ns)
+        .collect();
+    let noticed = notes.iter().filter(|(_, what)| *what == What::Notices);
+    let noticed_ns = noticed.clone().map(|(at_ns, _)| *at_ns).max();
+    let dropped = noticed.count() as u64;
+    sum.services.sort_unstable();
+    let service = sum.services.get(sum.services.len() / 2).copied();
+    let scenario = Scenario {
+        subscribers: options.subscribers,
+        away: gone.away,
+        notice: Duration::from_nanos(noticed_ns.unwrap_or(0).saturating_sub(gone.dropped_ns)),
+        service: Duration::from_nanos(service.unwrap_or(0)),
+        end: options.end,
+        seed: options.seed,
+    };
+    let mut live = Tally::new("real sockets", &scenario);
+    count(notes, gone.dropped_ns, &mut live);
+    let settled = live.back + live.given_up();
+    let trying = live.subscribers.saturating_sub(settled);
+    live.finish(usize::try_from(trying).unwrap_or(0));
+    let simulated = simulate(&scenario, &options.policy("simulated"));
+    let mut report = Report::new("storm run", url);
+    parameters(options, &scenario, &mut report);
+    let tallies = vec![live, simulated];
+    for tally in &tallies {
+        results(&mut report, tally);
+        report.series(curve(tally));
+    }
+    sum.told_ms.sort_unstable();
+    report.count("dropped_count", dropped);
+    if let Some(most) = sum.told_ms.last() {
+        #[expect(clippy::cast_precision_loss, reason = "some minutes in milliseconds")]
+        report.result("told_max_s", *most as f64 / 1000.0, Unit::Seconds);
+    }
+    events(published, &sum, &mut report);
+    verdicts(options, (&tallies[0], &tallies[1], dropped), &mut report);
+    (report, tallies)
+}
+
+fn parameters(options: &LiveOptions, scenario: &Scenario, report: &mut Report) {
+    report.parameter("subscribers", options.subscribers);
+    report.parameter(
+        "drop",
+        if options.drop == Drop::Kill {
+            "kill"
+        } else {
+            "close"
+        },
+    );
+    report.parameter("retry_s", options.rule.retry.as_secs_f64());
+    report.parameter("retry_rate", options.rule.per_second);
+    report.parameter("hold_s", options.hold.as_secs_f64());
+    report.parameter("events_per_second", options.event_rate);
+    report.parameter("measured_away_s", scenario.away.as_secs_f64());
+    report.parameter("measured_notice_s", scenario.notice.as_secs_f64());
+    report.parameter("measured_service_s", scenario.service.as_secs_f64());
+    report.parameter("seed", options.seed);
+}
+
+fn events(published: Option<Published>, sum: &Found, report: &mut Report) {
+    let Some(published) = published else { return };
+    let mut missed: HashMap<u32, u64> = sum.missed.clone();
+    for next in &sum.next {
+        for sequence in *next..published.events {
+            *missed.entry(sequence).or_default() += 1;
+        }
+    }
+    let all = sum.next.len() as u64;
+    let never = |sequence: &u32, times: u64| published.unsure.contains(sequence) && times == all;
+    let lost = missed
+        .iter()
+        .filter(|(sequence, times)| !never(sequence, **times));
+    report.count("events_published_count", u64::from(published.events));
+    report.count("events_unsure_count", published.unsure.len() as u64);
+    report.check_none("events lost", lost.map(|(_, times)| times).sum());
+    report.check_none("events doubled", sum.doubled);
+}
+
+/// The margin of the worst second, in those of the means: it is an extreme, and the simulation errs on
+/// the dense side (it takes every stream to have been told its delay at the begin of a step of the
+/// crowd's size, the hub tells within the step).
+const PEAK_MARGIN: f64 = 2.0;
+
+#[expect(clippy::cast_precision_loss, reason = "some millions")]
+fn verdicts(
+    options: &LiveOptions,
+    (live, model, dropped): (&Tally, &Tally, u64),
+    report: &mut Report,
+) {
+    let all = u64::from(options.subscribers);
+    let sum = format!("{dropped} of {all}");
+    report.check("every stream was dropped once", dropped == all, sum);
+    let wrong = [live, model]
+        .iter()
+        .filter(|tally| !tally.adds_up())
+        .count();
+    report.check_none("counts that do not add up", wrong as u64);
+    report.check_none("target: not back", all.saturating_sub(live.back));
+    let failed = live.attempts.saturating_sub(live.admitted);
+    report.check_none("target: failed attempts", failed);
+    let ratio = live.peak_to_mean();
+    let name = format!("target: worst second at most {PEAK_MAX} x the mean");
+    report.check(&name, ratio <= PEAK_MAX, shown(ratio, Unit::Ratio));
+    let margin = options.margin;
+    for (what, real, simulated, margin) in [
+        (
+            "attempts",
+            live.attempts as f64,
+            model.attempts as f64,
+            margin,
+        ),
+        (
+            "let in per second at most",
+            live.peak_second as f64,
+            model.peak_second as f64,
+            PEAK_MARGIN * margin,
+        ),
+        (
+            "mean per second",
+            live.mean_per_second(),
+            model.mean_per_second(),
+            margin,
+        ),
+        (
+            "last back",
+            live.last_back.as_secs_f64(),
+            model.last_back.as_secs_f64(),
+            margin,
+        ),
+    ] {
+        let off = (simulated - real) / real.max(f64::MIN_POSITIVE);
+        let name = format!("model: {what} within {:.0} %", margin * 100.0);
+        let detail = format!(
+            "{real:.1} real, {simulated:.1} simulated: {:+.1} %",
+            off * 100.0
+        );
+        report.check(&name, off.abs() <= margin, detail);
+    }
+}
