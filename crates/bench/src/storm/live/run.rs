@@ -300,9 +300,9 @@ fn events(published: Option<Published>, sum: &Found, report: &mut Report) {
     report.check_none("events doubled", sum.doubled);
 }
 
-/// The margin of the worst second, in those of the means: it is an extreme, and the simulation errs on
-/// the dense side (it takes every stream to have been told its delay at the begin of a step of the
-/// crowd's size, the hub tells within the step).
+/// The margin of the worst second, in those of the means: it is an extreme, and the simulation errs
+/// on the dense side (it takes every stream to have been told its delay at the begin of a step of
+/// the crowd's size, the hub tells within the step).
 const PEAK_MARGIN: f64 = 2.0;
 
 #[expect(clippy::cast_precision_loss, reason = "some millions")]
