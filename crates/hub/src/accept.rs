@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::admit::{self, ConnectionGate, LobbyPermit, Rejection};
+use crate::admit::{self, Carrier, Limit, LobbyPermit, Rejection};
 use crate::answer::{self, Active, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
@@ -36,7 +36,7 @@ use crate::upgrade::{Leaving, Moving};
 // Connections that cannot be served: over the limit, or without a descriptor to spare.
 mod full;
 
-use full::{Spare, refuse};
+use full::{Spare, refuse, refuse_address};
 
 /// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
 /// browsers open one per subscription, proxies some dozens.
@@ -64,15 +64,6 @@ pub(crate) struct Listener {
     pub(crate) moving: watch::Receiver<Moving>,
 }
 
-impl Listener {
-    fn gate(&self) -> &ConnectionGate {
-        match self.door {
-            Door::Public | Door::Full => &self.hub.gate,
-            Door::Admin | Door::FullAdmin => &self.hub.admin_gate,
-        }
-    }
-}
-
 /// Accepts until told to stop. An accept that fails pauses and goes on.
 pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
     let mut stop = listener.stop.clone();
@@ -97,7 +88,7 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
             Ok((stream, from)) => {
                 spare.accepted();
                 let peer = Peer::of(from);
-                match listener.gate().admit() {
+                match listener.hub.gate_of(listener.door).admit() {
                     Some(permit) => {
                         let served = connection(listener.clone(), stream, peer, Some(permit));
                         let panics = &listener.hub.metrics.panics.request;
@@ -116,7 +107,7 @@ async fn connection(
     mut listener: Listener,
     mut stream: TcpStream,
     mut peer: Peer,
-    permit: Option<LobbyPermit>,
+    mut permit: Option<LobbyPermit>,
 ) {
     let policy = listener.hub.policy.load_full();
     let settings = &policy.settings;
@@ -125,19 +116,35 @@ async fn connection(
         send_buffer_bytes: settings.send_buffer,
     };
     options.apply(&SockRef::from(&stream));
-    let head_timeout = settings.head_timeout;
     if settings.proxy_protocol && listener.door == Door::Public {
-        peer = match peer.behind_proxy(&mut stream, &policy, head_timeout).await {
+        let patience = settings.head_timeout;
+        peer = match peer.behind_proxy(&mut stream, &policy, patience).await {
             Ok(named) => named,
             Err(error) => {
+                listener.hub.limits.count(Limit::ProxyProtocol);
                 tracing::debug!(peer = %peer.address, %error, "connection closed");
                 return;
             }
         };
     }
-    if permit.is_none() {
+    let Some(held) = &mut permit else {
         listener.door = listener.door.when_full();
+        return serve(&listener, stream, peer, None).await;
+    };
+    if listener.door == Door::Public {
+        let Ok(share) = listener.hub.limits.connection(&policy, peer.address) else {
+            drop(permit);
+            return refuse_address(listener, stream, peer).await;
+        };
+        held.count_for_address(share);
     }
+    drop(policy);
+    serve(&listener, stream, peer, permit).await;
+}
+
+/// Speaks TLS where it has to, and the version of HTTP that the peer wants.
+async fn serve(listener: &Listener, stream: TcpStream, peer: Peer, permit: Option<LobbyPermit>) {
+    let head_timeout = listener.hub.policy.load().settings.head_timeout;
     let mut is_h2 = false;
     let transport = match &listener.tls {
         None => Transport::Plain(stream),
@@ -153,11 +160,12 @@ async fn connection(
             Err(_) => return,
         },
     };
-    drop(policy);
     let outcome = if is_h2 {
-        http2(&listener, transport, peer, BytesMut::new()).await
+        // Held here: the connection counts as long as it is.
+        let _permit = permit;
+        http2(listener, transport, peer, BytesMut::new()).await
     } else {
-        http1(&listener, (transport, BytesMut::new()), peer, permit).await
+        http1(listener, (transport, BytesMut::new()), peer, permit).await
     };
     if let Err(error) = outcome {
         tracing::debug!(peer = %peer.address, %error, "connection ended");
@@ -202,7 +210,7 @@ async fn http1(
                     // Else it is not as plain as it looked; hyper judges it.
                     if let Some(request) = parse_subscribe(&bytes) {
                         let Some(permit) = permit.take() else {
-                            let full = admit::no_connection();
+                            let full = admit::at_full(listener.door);
                             return reject(&listener.hub, transport, &request.headers, &full).await;
                         };
                         return subscribe_fast(listener, transport, peer, request, permit).await;
@@ -212,7 +220,9 @@ async fn http1(
                 First::Publish if permit.is_none() => {}
                 First::Publish => {
                     let hub = &listener.hub;
-                    match publish_plain::serve(hub, &mut transport, &mut bytes, listener).await? {
+                    let served = (hub, peer);
+                    match publish_plain::serve(served, &mut transport, &mut bytes, listener).await?
+                    {
                         Left::Closed => return Ok(()),
                         Left::Subscribe | Left::Moved => continue,
                         Left::Other => {}
@@ -250,9 +260,14 @@ fn pass_on(
 /// Serves a connection from where another process left it: between two requests, or in the
 /// middle of the head of one.
 pub(crate) fn go_on(listener: &Listener, stream: TcpStream, peer: Peer, bytes: BytesMut) {
-    let Some(permit) = listener.gate().admit() else {
+    let hub = &listener.hub;
+    let Some(mut permit) = hub.gate_of(listener.door).admit() else {
         return refuse(listener, stream, peer);
     };
+    if listener.door == Door::Public {
+        // It was served before: one that is over its address's limit now is none the less.
+        permit.count_for_address(hub.limits.taken_over(&hub.policy.load(), peer.address));
+    }
     let listener = listener.clone();
     let panics = Arc::clone(&listener.hub.metrics.panics.request);
     let served = async move {
@@ -326,7 +341,7 @@ async fn subscribe_fast(
     });
     sent.await??;
     let sink = Arriving::Here(transport.into_sink(framing)?);
-    let permit = Some(permit.leave_lobby());
+    let permit = permit.leave_lobby();
     if let Some(subscriber) = admission.subscriber(sink, permit) {
         hub.hand_over(subscriber).await;
     }
@@ -447,11 +462,13 @@ async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: Byt
     let io = TokioIo::new(Prefixed::new(transport, bytes));
     let active = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&active);
+    let carrier = Carrier::default();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let hub = Arc::clone(&listener.hub);
         let door = listener.door;
         request.extensions_mut().insert(listener.stop.clone());
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(carrier.clone());
         let active = Active::begin(&counted);
         // Boxed, because a stream keeps the room of this future for as long as it lives.
         Box::pin(async move {

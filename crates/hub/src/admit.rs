@@ -1,7 +1,6 @@
 //! The only place that refuses: connections, tokens, topics.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -14,14 +13,24 @@ use crate::matcher_table::crowds::Crowded;
 use crate::origin;
 use crate::policy::Policy;
 use crate::pressure::Step;
+use crate::request::Door;
 use crate::shard::ShardPlace;
 use crate::token::{Claims, TokenError};
+
+// Open connections, counted until their streams end.
+mod connections;
+
+// How much one address, one subject, one topic may have.
+mod limits;
 
 // What is given back when a stream ends.
 mod held;
 
+pub use connections::{Carrier, ConnectionGate, ConnectionPermit, LobbyPermit};
 pub(crate) use held::HELD_BYTES;
 pub use held::Held;
+pub(crate) use limits::{InFlight, Publisher, Shares};
+pub use limits::{KeyCounts, Limit, Limits, RATE_KEYS_MAX, TOPIC_KEYS_MAX};
 
 /// A request that is not served, and what the peer may read about it: a sentence that says why and
 /// what would help, never a key or a token. [`crate::refuse`] makes the answer of it.
@@ -73,6 +82,22 @@ pub fn unless_given_up(hub: &Hub, what: Step) -> Result<(), Rejection> {
     ))
 }
 
+/// The refusal of a connection of an address that has too many.
+#[must_use]
+pub fn no_connection_of_address() -> Rejection {
+    let text = "too many connections from this address; close one of them first";
+    Rejection::too_many(text, limits::OPEN_RETRY)
+}
+
+/// The refusal of whatever is asked for on a connection that should not be there.
+#[must_use]
+pub fn at_full(door: Door) -> Rejection {
+    match door {
+        Door::AddressFull => no_connection_of_address(),
+        Door::Public | Door::Admin | Door::Full | Door::FullAdmin => no_connection(),
+    }
+}
+
 /// The end of a subscribe to nothing but topics that have ended.
 #[must_use]
 pub fn ended() -> Rejection {
@@ -89,6 +114,23 @@ pub fn place(found: Option<ShardPlace>) -> Result<ShardPlace, Rejection> {
     found.ok_or_else(no_connection)
 }
 
+/// The share of a stream inside a connection that carries many, and whether it is one more than
+/// the connection.
+///
+/// # Errors
+///
+/// 503: there are as many as there may be.
+pub(crate) fn stream(
+    hub: &Hub,
+    door: Door,
+    carrier: &Carrier,
+) -> Result<(ConnectionPermit, bool), Rejection> {
+    hub.gate_of(door).admit_stream(carrier).ok_or_else(|| {
+        hub.limits.count(Limit::MaxConnections);
+        no_connection()
+    })
+}
+
 /// Nobody leaves sooner for the sake of one who asks again.
 const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -103,86 +145,6 @@ pub(crate) fn unclear_framing() -> Rejection {
 /// The refusal of templates that are too many alike. Others leave, so later there may be room.
 pub fn crowded(refused: Crowded) -> Rejection {
     Rejection::unavailable(refused.to_string(), CROWDED_RETRY_AFTER)
-}
-
-/// Counts open connections against their limits.
-#[derive(Debug)]
-pub struct ConnectionGate {
-    counts: Arc<Counts>,
-    max: usize,
-    lobby_max: usize,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    open: AtomicUsize,
-    /// Those that no shard has taken over.
-    lobby: AtomicUsize,
-}
-
-/// One connection's share of the limit, given back on drop: for a subscriber when its stream ends.
-#[derive(Debug)]
-pub struct ConnectionPermit(Arc<Counts>);
-
-/// The permit of a connection that no shard has taken over.
-#[derive(Debug)]
-pub struct LobbyPermit {
-    connection: ConnectionPermit,
-    _lobby: LobbyShare,
-}
-
-#[derive(Debug)]
-struct LobbyShare(Arc<Counts>);
-
-impl ConnectionGate {
-    /// At most `max` connections, of which at most `lobby_max` are still in the process's own
-    /// descriptor table.
-    #[must_use]
-    pub fn new(max: usize, lobby_max: usize) -> Self {
-        Self {
-            counts: Arc::default(),
-            max,
-            lobby_max,
-        }
-    }
-
-    /// A permit, or `None` at a limit.
-    #[must_use]
-    pub fn admit(&self) -> Option<LobbyPermit> {
-        let before = self.counts.open.fetch_add(1, Ordering::Relaxed);
-        let in_lobby = self.counts.lobby.fetch_add(1, Ordering::Relaxed);
-        let permit = LobbyPermit {
-            connection: ConnectionPermit(Arc::clone(&self.counts)),
-            _lobby: LobbyShare(Arc::clone(&self.counts)),
-        };
-        (before < self.max && in_lobby < self.lobby_max).then_some(permit)
-    }
-
-    /// Connections now open.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.counts.open.load(Ordering::Relaxed)
-    }
-}
-
-impl LobbyPermit {
-    /// The connection goes on in a shard.
-    #[must_use]
-    pub fn leave_lobby(self) -> ConnectionPermit {
-        self.connection
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for LobbyShare {
-    fn drop(&mut self) {
-        self.0.lobby.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Checks the token of a publish: from the head alone, so that a stranger's body is never read.

@@ -12,7 +12,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderNa
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::{Body, Frame as BodyFrame, Incoming, SizeHint};
 
-use crate::admit::{self, Rejection};
+use crate::admit::{self, ConnectionPermit, Rejection};
+use crate::change;
 use crate::console;
 use crate::hub::Hub;
 use crate::orders;
@@ -177,10 +178,8 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
             "text/plain; version=0.0.4; charset=utf-8",
             hub.metrics_page(),
         )),
-        _ if door.is_full() => Err(admit::no_connection()),
-        Route::Subscribe { is_head } => {
-            subscribe_in_hyper(hub, &parts, query.unwrap_or(""), is_head).await
-        }
+        _ if door.is_full() => Err(admit::at_full(door)),
+        Route::Subscribe { is_head } => subscribe_in_hyper(hub, door, &parts, is_head).await,
         Route::Publish if is_batch(headers) => {
             publish_batch::begin(hub, &parts, body).await.map(batch)
         }
@@ -191,6 +190,11 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
             .await
             .map(document),
         Route::Options { allow } => Ok(options(hub, headers, allow)),
+        Route::Limits { change: false } => Ok(limits(&change::limits(&hub.policy.load().settings))),
+        Route::Limits { change: true } => match publish::read_change(hub, &parts, body).await {
+            Ok(body) => hub.change_limits(&body).map(|in_force| limits(&in_force)),
+            Err(rejection) => Err(rejection),
+        },
         Route::Console { path } => Ok(console::file(path).map_or_else(
             || problem(StatusCode::NOT_FOUND, "not found"),
             |file| typed(StatusCode::OK, file.kind, file.bytes),
@@ -303,6 +307,14 @@ fn document(document: subscriptions::Document) -> Answer {
     answer
 }
 
+fn limits(limits: &serde_json::Map<String, serde_json::Value>) -> Answer {
+    let text = serde_json::to_string_pretty(limits).unwrap_or_default() + "\n";
+    let mut answer = typed(StatusCode::OK, "application/json", text);
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
 /// The log's place and its last failure are for the operator: only the admin listener tells.
 fn health(hub: &Hub, door: Door) -> Answer {
     let writable = hub.log.writable();
@@ -355,8 +367,8 @@ fn stream_answer(admission: &Admission) -> Answer {
 /// An HTTP/2 subscribe, or one that came to hyper's HTTP/1 connection behind other bytes.
 async fn subscribe_in_hyper(
     hub: &Arc<Hub>,
+    door: Door,
     parts: &http::request::Parts,
-    query: &str,
     is_head: bool,
 ) -> Result<Answer, Rejection> {
     let becomes = if is_head {
@@ -364,11 +376,21 @@ async fn subscribe_in_hyper(
     } else {
         Becomes::Pipe
     };
-    let peer = Peer::of_request(parts);
+    let mut peer = Peer::of_request(parts);
+    let query = parts.uri.query().unwrap_or("");
+    let mut permit = ConnectionPermit::default();
+    if let Some(carrier) = parts.extensions.get().filter(|_| !is_head) {
+        // Before anything else, as for a connection.
+        let is_further;
+        (permit, is_further) = admit::stream(hub, door, carrier)?;
+        if is_further {
+            peer = peer.further();
+        }
+    }
     let mut admission = subscribe::admit(hub, peer, &parts.headers, query, becomes).await?;
     let mut answer = stream_answer(&admission);
     let (sink, body) = pipe(std::mem::take(&mut admission.first).into());
-    let Some(subscriber) = admission.subscriber(Arriving::Here(Sink::Pipe(sink)), None) else {
+    let Some(subscriber) = admission.subscriber(Arriving::Here(Sink::Pipe(sink)), permit) else {
         return Ok(answer);
     };
     if parts.version < Version::HTTP_2 {

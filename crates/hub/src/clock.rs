@@ -50,6 +50,15 @@ impl Clock {
         }
     }
 
+    /// The same, as fine as the machine has it.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        match &self.0 {
+            Source::Real(start) => start.elapsed(),
+            Source::Manual(now_ms) => Duration::from_millis(now_ms.load(Ordering::SeqCst)),
+        }
+    }
+
     /// Milliseconds since 1970 by the machine's wall clock (a manual clock moves along with it).
     #[must_use]
     pub fn unix_ms(&self) -> u64 {

@@ -8,6 +8,7 @@
 mod check;
 mod error;
 mod file;
+mod limits;
 mod load;
 mod overload;
 mod units;
@@ -20,6 +21,7 @@ use crate::options::OPTIONS;
 use crate::secret::Secret;
 
 pub use error::{ConfigError, Origin, Problem};
+pub use limits::{LimitSettings, RateSettings};
 pub use load::{EffectiveOption, Environment, Loaded, Sources, reload_changes};
 pub use overload::{OverloadSettings, Refusals};
 pub use units::{parse_bytes, parse_duration, show_bytes, show_duration};
@@ -181,6 +183,8 @@ pub struct Settings {
     pub max_body: usize,
     /// Most open connections; zero = as many as the descriptor limit allows.
     pub max_connections: usize,
+    /// What one address, one subject, one topic may have.
+    pub limits: LimitSettings,
     /// Number of shards (threads); zero = one per core, or as many as `descriptor_tables` needs.
     pub shards: usize,
     /// Whether shards have descriptor tables of their own.

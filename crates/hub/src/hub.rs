@@ -2,12 +2,12 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use gush_log::Log;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::admit::ConnectionGate;
+use crate::admit::{ConnectionGate, Limit, Limits};
 use crate::balance::Balance;
 use crate::clock::Clock;
 use crate::close::CloseReason;
@@ -21,6 +21,7 @@ use crate::presence::Presence;
 use crate::pressure::{LogWaits, Step};
 use crate::refuse::Refuser;
 use crate::replay::Replayer;
+use crate::request::Door;
 use crate::shard::{Command, Inbox, NewSubscriber, Seat, ShardPlace};
 use crate::socket::{Arriving, table};
 use crate::upgrade::{Heir, Leaving};
@@ -54,6 +55,8 @@ pub struct Hub {
     pub clock: Clock,
     /// Open connections of the public listeners.
     pub gate: ConnectionGate,
+    /// What one address, one subject, one topic may have.
+    pub limits: Limits,
     /// Open connections of the admin listener: health and metrics answer also at the limit.
     pub admin_gate: ConnectionGate,
     /// How many there are to come back some day.
@@ -73,6 +76,10 @@ pub struct Hub {
     pub(crate) balance: Balance,
     /// The process that serves in this one's place.
     heir: OnceLock<Heir>,
+    /// As many connections as the descriptors of this process are for.
+    pub(crate) connections_possible: usize,
+    /// Held while settings are changed.
+    pub(crate) changing: Mutex<()>,
     next_shard: AtomicUsize,
     draining: AtomicBool,
 }
@@ -132,7 +139,13 @@ async fn send(sender: &table::Sender, arriving: Arriving) -> std::io::Result<Arr
 
 impl Hub {
     pub(crate) fn new(parts: Parts) -> Self {
+        let settings = parts.policy.load().settings.limits.clone();
+        parts
+            .log
+            .set_waiting_max(settings.in_flight_events, settings.in_flight_bytes);
+        let limits = Limits::new(&settings, parts.clock.clone());
         Self {
+            limits,
             log: parts.log,
             window: parts.window,
             shards: parts.shards,
@@ -153,6 +166,8 @@ impl Hub {
             orders: parts.orders,
             balance: Balance::default(),
             heir: OnceLock::new(),
+            connections_possible: parts.plan.possible,
+            changing: Mutex::default(),
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         }
@@ -252,6 +267,14 @@ impl Hub {
         self.gate.open() + self.admin_gate.open()
     }
 
+    /// What counts the connections of a listener.
+    pub(crate) fn gate_of(&self, door: Door) -> &ConnectionGate {
+        match door {
+            Door::Public | Door::Full | Door::AddressFull => &self.gate,
+            Door::Admin | Door::FullAdmin => &self.admin_gate,
+        }
+    }
+
     /// Seconds since 1970, as tokens count.
     #[must_use]
     pub fn now_unix(&self) -> u64 {
@@ -262,12 +285,17 @@ impl Hub {
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let bounds = self.log.bounds();
+        let (events, bytes) = self.log.waiting();
         #[allow(clippy::cast_precision_loss)] // milliseconds of uptime are far below 2^53
         let uptime_seconds = self.clock.now_ms() as f64 / 1000.0;
         let policy = self.policy.load();
-        let breaker = |ring: &Option<KeyRing>| ring.as_ref()?.breaker_state(self.now_unix());
+        let breaker = |ring: &Option<Arc<KeyRing>>| ring.as_ref()?.breaker_state(self.now_unix());
         self.metrics.page(&Readings {
             connections: self.connections() as u64,
+            connections_max: self.gate.max() as u64,
+            refused: Limit::ALL.map(|limit| self.limits.refused(limit)),
+            keys: self.limits.keys(),
+            in_flight: (events as u64, bytes as u64),
             log_first: bounds.first.as_u64(),
             log_next: bounds.next.as_u64(),
             log_writable: self.log.writable().is_ok(),

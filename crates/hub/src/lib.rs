@@ -159,6 +159,9 @@ pub(crate) mod orders;
 // Closing streams for balance.
 pub(crate) mod balance;
 
+// Settings that change while the hub runs.
+pub mod change;
+
 // The orderly end.
 pub(crate) mod drain;
 

@@ -82,6 +82,8 @@ pub struct Plan {
     pub own_tables: bool,
     /// Most connections in all.
     pub connections_max: usize,
+    /// Most that this may be raised to while the process runs.
+    pub possible: usize,
     /// Most connections that no shard has taken over.
     pub lobby_max: usize,
     /// Most streams of one shard.
@@ -121,6 +123,7 @@ impl Plan {
                 shards: given,
                 own_tables,
                 connections_max: at_most(wanted, lobby_max),
+                possible: lobby_max,
                 lobby_max,
                 shard_streams_max: usize::MAX,
                 farewells_max,
@@ -134,10 +137,12 @@ impl Plan {
                 shards += 1;
             }
         }
+        let possible = place_count(shards).saturating_mul(shards);
         Self {
             shards,
             own_tables,
-            connections_max: at_most(wanted, place_count(shards).saturating_mul(shards)),
+            connections_max: at_most(wanted, possible),
+            possible,
             lobby_max,
             shard_streams_max: place_count(shards),
             farewells_max,

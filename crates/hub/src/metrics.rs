@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gush_middleware::BreakerState;
 
+use crate::admit::{KeyCounts, Limit};
 use crate::close::CloseReason;
 use crate::panics::Panics;
 use crate::pressure::Gauges;
@@ -20,6 +21,9 @@ mod turn;
 mod overload;
 
 use turn::Turn;
+
+// What the limits count.
+mod limits;
 
 /// A number that goes up, or up and down.
 #[derive(Debug, Default)]
@@ -124,10 +128,18 @@ pub struct Metrics {
 }
 
 /// What is read from other parts when the page is written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Readings {
     /// Open connections of every kind.
     pub connections: u64,
+    /// Most of them on the public listeners.
+    pub connections_max: u64,
+    /// What each limit refused, in the order of [`Limit::ALL`].
+    pub refused: [u64; Limit::ALL.len()],
+    /// How many keys the limits tell apart.
+    pub keys: KeyCounts,
+    /// Events that wait for the log, and their bytes.
+    pub in_flight: (u64, u64),
     /// The oldest offset held.
     pub log_first: u64,
     /// The offset the next event gets.
@@ -208,9 +220,14 @@ pub static CATALOGUE: &[Metric] = &[
         name: "gush_connections_open",
         kind: Kind::Gauge,
         labels: "",
-        help: "Open connections of every kind.",
+        help: "Open connections of every kind, and streams inside HTTP/2 beyond the first of each.",
         write: |_, readings, page| page.count("", readings.connections),
     },
+    limits::CONNECTIONS_MAX,
+    limits::REFUSALS,
+    limits::KEYS,
+    limits::IN_FLIGHT_EVENTS,
+    limits::IN_FLIGHT_BYTES,
     Metric {
         name: "gush_subscribers_open",
         kind: Kind::Gauge,

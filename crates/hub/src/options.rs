@@ -2,6 +2,7 @@
 //! reference page and the listing of `gush check` all come from [`OPTIONS`].
 
 mod access;
+mod admission;
 mod form;
 mod limits;
 mod listen;
@@ -156,12 +157,13 @@ pub const CONFIG_KEY: &str = "config";
 /// Help of [`CONFIG_KEY`].
 pub const CONFIG_HELP: &str = "Read options from this file (TOML, the keys are the option names)";
 
-const GROUPS: [&[OptionSpec]; 7] = [
+const GROUPS: [&[OptionSpec]; 8] = [
     listen::ROWS,
     log::ROWS,
     access::ROWS,
     streams::ROWS,
     limits::ROWS,
+    admission::ROWS,
     overload::ROWS,
     operation::ROWS,
 ];

@@ -20,6 +20,8 @@ use crate::token::Claims;
 pub struct Peer {
     /// Without its port; an IPv4 address that came as IPv6 is IPv4.
     pub address: IpAddr,
+    /// Whether its connection counts for it already: not for a further stream of HTTP/2.
+    pub is_counted: bool,
 }
 
 /// Whom a stream is for, as limits, errors and records name it.
@@ -63,6 +65,16 @@ impl Peer {
     pub fn of(socket: SocketAddr) -> Self {
         Self {
             address: socket.ip().to_canonical(),
+            is_counted: true,
+        }
+    }
+
+    /// The same for a stream that is one more than its connection.
+    #[must_use]
+    pub const fn further(self) -> Self {
+        Self {
+            is_counted: false,
+            ..self
         }
     }
 
@@ -93,7 +105,7 @@ impl Peer {
         }
         let named = timeout(patience, read_source(stream)).await;
         let address = named.map_err(|_| NoPeer::Late)??.unwrap_or(self.address);
-        Ok(Self { address })
+        Ok(Self { address, ..self })
     }
 
     /// Whom a request with these headers is from.

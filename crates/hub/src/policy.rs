@@ -14,14 +14,14 @@ use crate::secret::Secret;
 use crate::topic::Matcher;
 
 /// Settings and what is made from them: keys and origin rules. Immutable; a reload makes a new one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// The typed settings.
     pub settings: Settings,
     /// Checks publishers' tokens; absent: every publish is refused.
-    pub publisher: Option<KeyRing>,
+    pub publisher: Option<Arc<KeyRing>>,
     /// Checks subscribers' tokens.
-    pub subscriber: Option<KeyRing>,
+    pub subscriber: Option<Arc<KeyRing>>,
     /// Origins that may read answers.
     pub cors: OriginRules,
     /// Origins that may publish by cookie.
@@ -34,6 +34,8 @@ pub struct Policy {
     pub flush: FlushRules,
     /// Proxies that may say whom a request is from.
     pub trusted_proxies: TrustedProxies,
+    /// Networks that no limit per address holds for.
+    pub exempt: TrustedProxies,
 }
 
 impl Policy {
@@ -48,6 +50,7 @@ impl Policy {
                 .as_ref()
                 .map(|source| KeyRing::load(role, source.expose(), alg.as_deref()))
                 .transpose()
+                .map(|ring| ring.map(Arc::new))
                 .map_err(|error| ServeError::new(error.to_string()))
         };
         let origins = |list: &[String], option: &str| {
@@ -74,9 +77,29 @@ impl Policy {
                 &settings.trusted_proxies,
                 "--trusted-proxy",
             )?),
+            exempt: exempt(&settings)?,
             settings,
         })
     }
+
+    /// The same with other limits: nothing else of the settings may differ. Keys, and what is
+    /// known of tokens, go on as they are.
+    ///
+    /// # Errors
+    ///
+    /// A list of networks that cannot be used.
+    pub fn with_limits(&self, settings: Settings) -> Result<Self, ServeError> {
+        Ok(Self {
+            exempt: exempt(&settings)?,
+            settings,
+            ..self.clone()
+        })
+    }
+}
+
+fn exempt(settings: &Settings) -> Result<TrustedProxies, ServeError> {
+    let listed = networks(&settings.limits.exempt_networks, "--exempt-network")?;
+    Ok(TrustedProxies::new(listed))
 }
 
 fn networks(list: &[String], option: &str) -> Result<Vec<Network>, ServeError> {

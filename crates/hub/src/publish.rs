@@ -5,17 +5,20 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use gush_log::{AppendError, AppendErrorKind, Appended, AtOnce, Draft, Located, Position};
+use gush_middleware::{BodyLimit, TooLarge};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, EXPECT, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::sync::oneshot;
 
-use crate::admit::{self, Rejection};
+use crate::admit::{self, InFlight, Limit, Publisher, Rejection};
+use crate::change::CHANGE_BYTES_MAX;
 use crate::dialect::{self, PAIRS_MAX};
 use crate::form::parse_pairs;
 use crate::hub::Hub;
+use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::pressure::Step;
 use crate::request::{has_type, is_batch};
@@ -54,14 +57,21 @@ async fn read_and_append(
     let query = head.uri.query().unwrap_or("");
     let claims = admit_head(hub, &policy, &head.headers, query).await?;
     let settings = &policy.settings;
-    let body = tokio::time::timeout(settings.body_timeout, collect(body, settings.max_body))
+    let publisher = Publisher {
+        policy: &policy,
+        claims: &claims,
+        peer: Peer::of_request(head),
+        headers: &head.headers,
+    };
+    let body = tokio::time::timeout(settings.body_timeout, collect(hub, body, settings.max_body))
         .await
         .map_err(|_| body_too_slow())??;
     if let Some(stage) = head.extensions.get::<Arc<Stage>>() {
         stage.body_read();
     }
     let started_at = Instant::now();
-    let appended = append(hub, draft(hub, &claims, &body)?).await?;
+    let (draft, in_flight) = draft(hub, &publisher, &body)?;
+    let appended = append(hub, draft, in_flight).await?;
     hub.metrics.published_in(1, started_at.elapsed());
     Ok(appended)
 }
@@ -82,25 +92,38 @@ pub(crate) async fn admit_head(
     Ok(claims)
 }
 
-/// The checked event of a form body.
-pub(crate) fn draft(hub: &Hub, claims: &Claims, body: &[u8]) -> Result<Draft, Rejection> {
+/// The checked event of a form body, and what it holds until the log has decided.
+pub(crate) fn draft(
+    hub: &Hub,
+    publisher: &Publisher<'_>,
+    body: &[u8],
+) -> Result<(Draft, InFlight), Rejection> {
     let form =
         parse_pairs(body, PAIRS_MAX).map_err(|error| Rejection::bad_request(error.to_string()))?;
     let draft = dialect::publish_request(&form)?;
-    check_draft(hub, claims, &draft)?;
-    Ok(draft)
+    let in_flight = check_draft(hub, publisher, &draft)?;
+    Ok((draft, in_flight))
 }
 
 /// What is checked of an event beyond its form.
-pub(crate) fn check_draft(hub: &Hub, claims: &Claims, draft: &Draft) -> Result<(), Rejection> {
+pub(crate) fn check_draft(
+    hub: &Hub,
+    publisher: &Publisher<'_>,
+    draft: &Draft,
+) -> Result<InFlight, Rejection> {
     check_own_id(hub, draft)?;
-    admit::topics(claims, draft.topics.iter().map(AsRef::as_ref))
+    admit::topics(publisher.claims, draft.topics.iter().map(AsRef::as_ref))?;
+    hub.limits.publish(publisher, draft)
 }
 
 /// Puts an event into the log; returns once it is there as durably as configured.
-pub(crate) async fn append(hub: &Hub, draft: Draft) -> Result<Appended, Rejection> {
+pub(crate) async fn append(
+    hub: &Hub,
+    draft: Draft,
+    in_flight: InFlight,
+) -> Result<Appended, Rejection> {
     let draft = match hub.log.append_at_once(draft) {
-        AtOnce::Done(outcome) => return outcome.map_err(|error| not_appended(&error)),
+        AtOnce::Done(outcome) => return outcome.map_err(|error| not_appended(hub, &error)),
         AtOnce::MustWait(draft) => draft,
     };
     let (reply, answer) = oneshot::channel();
@@ -108,13 +131,14 @@ pub(crate) async fn append(hub: &Hub, draft: Draft) -> Result<Appended, Rejectio
     hub.log.append(
         draft,
         Box::new(move |outcome| {
-            drop(waiting);
+            // Whether or not the publisher is still there: so long its event waited.
+            drop((waiting, in_flight));
             // The publisher may have gone away; its event stays.
             let _ = reply.send(outcome);
         }),
     );
     match answer.await {
-        Ok(outcome) => outcome.map_err(|error| not_appended(&error)),
+        Ok(outcome) => outcome.map_err(|error| not_appended(hub, &error)),
         Err(_) => Err(log_gone()),
     }
 }
@@ -124,6 +148,7 @@ pub(crate) async fn append(hub: &Hub, draft: Draft) -> Result<Appended, Rejectio
 pub(crate) fn start_batch(
     hub: &Hub,
     drafts: Vec<Draft>,
+    in_flight: Vec<InFlight>,
 ) -> oneshot::Receiver<Vec<Result<Position, AppendError>>> {
     let (reply, outcomes) = oneshot::channel();
     let bytes = drafts.iter().map(|draft| draft.data.len()).sum();
@@ -131,7 +156,7 @@ pub(crate) fn start_batch(
     hub.log.append_batch(
         drafts,
         Box::new(move |outcomes| {
-            drop(waiting);
+            drop((waiting, in_flight));
             // The publisher may have gone away; its events stay.
             let _ = reply.send(outcomes);
         }),
@@ -140,10 +165,13 @@ pub(crate) fn start_batch(
 }
 
 /// What a publisher is told of an event that the log did not take.
-pub(crate) fn not_appended(error: &AppendError) -> Rejection {
+pub(crate) fn not_appended(hub: &Hub, error: &AppendError) -> Rejection {
     let text = error.kind.public_text();
     if error.kind == AppendErrorKind::TooLarge {
         return Rejection::bad_request(text);
+    }
+    if error.kind == AppendErrorKind::Busy {
+        hub.limits.count(Limit::MaxInFlight);
     }
     tracing::warn!(%error, "an event was not published");
     Rejection::unavailable(text, RETRY_AFTER)
@@ -207,12 +235,39 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     ))
 }
 
-async fn collect(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, Rejection> {
-    let too_large =
-        || Rejection::bad_request(format!("the request body is larger than {bytes_max} bytes"));
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Err(too_large());
+/// Reads a change of the limits.
+///
+/// # Errors
+///
+/// 403 from a web page, 415 for another type, 400 for a body that is too large or too slow.
+pub(crate) async fn read_change(
+    hub: &Hub,
+    head: &Parts,
+    mut body: Incoming,
+) -> Result<Bytes, Rejection> {
+    // A page that the operator looks at must not change the hub beside it.
+    if head.headers.contains_key(ORIGIN) {
+        return Err(Rejection::forbidden("limits are not changed by web pages"));
     }
+    if !has_type(&head.headers, "application/json") {
+        let text = "a change has to be sent as application/json";
+        return Err(Rejection::unsupported(text));
+    }
+    let patience = hub.policy.load().settings.body_timeout;
+    let body = collect(hub, &mut body, CHANGE_BYTES_MAX);
+    let body = tokio::time::timeout(patience, body).await;
+    body.map_err(|_| body_too_slow())?
+}
+
+async fn collect(hub: &Hub, body: &mut Incoming, bytes_max: usize) -> Result<Bytes, Rejection> {
+    let too_large = |TooLarge| {
+        hub.limits.count(Limit::MaxBody);
+        Rejection::bad_request(format!("the request body is larger than {bytes_max} bytes"))
+    };
+    let mut limit = BodyLimit::new(bytes_max as u64);
+    limit
+        .check_length(body.size_hint().lower())
+        .map_err(too_large)?;
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =
@@ -220,9 +275,7 @@ async fn collect(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, Rejecti
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if collected.len() + data.len() > bytes_max {
-            return Err(too_large());
-        }
+        limit.take(data.len()).map_err(too_large)?;
         collected.extend_from_slice(&data);
     }
     Ok(collected.freeze())

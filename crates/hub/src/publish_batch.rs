@@ -24,8 +24,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::accept::IDLE_MAX;
-use crate::admit::Rejection;
+use crate::admit::{InFlight, Publisher, Rejection};
 use crate::hub::Hub;
+use crate::peer::Peer;
+use crate::policy::Policy;
 use crate::publish::{self, admit_head, check_draft};
 use crate::publish_line::line_draft;
 use crate::token::Claims;
@@ -58,7 +60,8 @@ pub(crate) async fn begin(
     head: &Parts,
     body: Incoming,
 ) -> Result<BatchBody, Rejection> {
-    let publisher = Arc::new(Publisher {
+    let publisher = Arc::new(BatchPublisher {
+        peer: Peer::of_request(head),
         headers: head.headers.clone(),
         query: head.uri.query().unwrap_or("").to_owned(),
     });
@@ -81,6 +84,7 @@ pub(crate) async fn begin(
         begun: Vec::new(),
         lines: Vec::new(),
         drafts: Vec::new(),
+        in_flight: Vec::new(),
         appends: VecDeque::new(),
         events: 0,
         bytes: 0,
@@ -98,7 +102,8 @@ pub(crate) async fn begin(
 }
 
 /// Who publishes: what the token is found in, each time anew.
-struct Publisher {
+struct BatchPublisher {
+    peer: Peer,
     headers: HeaderMap,
     query: String,
 }
@@ -107,6 +112,7 @@ struct Publisher {
 /// its token may expire or its key be taken away meanwhile.
 struct Admitted {
     at_unix: u64,
+    policy: Arc<Policy>,
     claims: Arc<Claims>,
     line_bytes_max: usize,
     line_patience: Duration,
@@ -114,7 +120,7 @@ struct Admitted {
 
 type Admission = Pin<Box<dyn Future<Output = Result<Admitted, Rejection>> + Send>>;
 
-impl Publisher {
+impl BatchPublisher {
     async fn admit(&self, hub: &Hub) -> Result<Admitted, Rejection> {
         let at_unix = hub.now_unix();
         let policy = hub.policy.load_full();
@@ -124,6 +130,7 @@ impl Publisher {
             claims,
             line_bytes_max: policy.settings.max_body,
             line_patience: policy.settings.body_timeout,
+            policy,
         })
     }
 }
@@ -131,7 +138,7 @@ impl Publisher {
 /// The answer to a batch, and the batch itself.
 pub struct BatchBody {
     hub: Arc<Hub>,
-    publisher: Arc<Publisher>,
+    publisher: Arc<BatchPublisher>,
     admitted: Admitted,
     /// Under way while another second has begun.
     admission: Option<Admission>,
@@ -146,6 +153,8 @@ pub struct BatchBody {
     /// Read, not yet given to the log.
     lines: Vec<Numbered>,
     drafts: Vec<Draft>,
+    /// What the drafts hold of their publisher's share.
+    in_flight: Vec<InFlight>,
     /// Given to the log, in order.
     appends: VecDeque<Append>,
     /// Lines and their bytes in `lines` and `appends`.
@@ -245,7 +254,7 @@ impl BatchBody {
                             write_id(position, own.as_ref(), out);
                             continue;
                         }
-                        Some(Err(error)) => publish::not_appended(&error),
+                        Some(Err(error)) => publish::not_appended(&self.hub, &error),
                         None => publish::log_gone(),
                     },
                 };
@@ -371,15 +380,22 @@ impl BatchBody {
             return;
         }
         let checked = line_draft(line).and_then(|draft| {
-            check_draft(&self.hub, &self.admitted.claims, &draft)?;
-            Ok(draft)
+            let publisher = Publisher {
+                policy: &self.admitted.policy,
+                claims: &self.admitted.claims,
+                peer: self.publisher.peer,
+                headers: &self.publisher.headers,
+            };
+            let in_flight = check_draft(&self.hub, &publisher, &draft)?;
+            Ok((draft, in_flight))
         });
         self.events += 1;
         self.bytes += line.len();
         let line = match checked {
-            Ok(draft) => {
+            Ok((draft, in_flight)) => {
                 let own = draft.id.clone();
                 self.drafts.push(draft);
+                self.in_flight.push(in_flight);
                 Line::Event(own)
             }
             Err(rejection) => Line::Refused(Box::new(rejection)),
@@ -398,11 +414,12 @@ impl BatchBody {
         let lines = std::mem::take(&mut self.lines);
         let bytes: usize = self.appends.iter().map(|append| append.bytes).sum();
         let drafts = std::mem::take(&mut self.drafts);
+        let in_flight = std::mem::take(&mut self.in_flight);
         self.appends.push_back(Append {
             lines,
             bytes: self.bytes - bytes,
             started_at: Instant::now(),
-            outcomes: publish::start_batch(&self.hub, drafts),
+            outcomes: publish::start_batch(&self.hub, drafts, in_flight),
         });
     }
 

@@ -11,15 +11,17 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use gush_log::{Appended, Draft};
+use gush_middleware::BodyLimit;
 use http::HeaderMap;
 use http::header::ORIGIN;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::accept::{IDLE_MAX, Listener};
-use crate::admit::Rejection;
+use crate::admit::{InFlight, Publisher, Rejection};
 use crate::answer;
 use crate::hub::Hub;
+use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::publish;
 use crate::refuse::{Asked, refused};
@@ -48,7 +50,7 @@ pub(crate) enum Left {
 
 /// Serves plain publishes until something else comes. `bytes` begin with the head of one.
 pub(crate) async fn serve(
-    hub: &Arc<Hub>,
+    (hub, peer): (&Arc<Hub>, Peer),
     transport: &mut Transport,
     bytes: &mut BytesMut,
     listener: &Listener,
@@ -57,7 +59,7 @@ pub(crate) async fn serve(
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
     let mut moved = std::pin::pin!(moving.wait_for(|moving| *moving == Moving::Gone));
     let can_go = matches!(transport, Transport::Plain(_));
-    let mut connection = Connection::new(hub);
+    let mut connection = Connection::new(hub, peer);
     // One timer for the whole connection: it is set anew only where a deadline is nearer.
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + IDLE_MAX));
     loop {
@@ -128,6 +130,7 @@ enum Need {
 /// The state of a connection between its requests.
 struct Connection<'h> {
     hub: &'h Arc<Hub>,
+    peer: Peer,
     need: Need,
     deadline: Instant,
     /// Of the request at hand, kept for its capacity.
@@ -138,14 +141,17 @@ struct Connection<'h> {
     /// Of the requests that are answered together; empty between two reads.
     turns: Vec<Turn>,
     drafts: Vec<Draft>,
+    /// What the drafts hold, if anything limits their publishers.
+    in_flight: Vec<InFlight>,
     outcomes: Vec<Result<Appended, Rejection>>,
     out: Vec<u8>,
 }
 
 impl<'h> Connection<'h> {
-    fn new(hub: &'h Arc<Hub>) -> Self {
+    fn new(hub: &'h Arc<Hub>, peer: Peer) -> Self {
         Self {
             hub,
+            peer,
             need: Need::Request,
             deadline: Instant::now(),
             headers: HeaderMap::new(),
@@ -153,6 +159,7 @@ impl<'h> Connection<'h> {
             made_from: None,
             turns: Vec::new(),
             drafts: Vec::new(),
+            in_flight: Vec::new(),
             outcomes: Vec::new(),
             out: Vec::new(),
         }
@@ -174,7 +181,8 @@ impl<'h> Connection<'h> {
                 Ok(request) => request,
                 Err(need) => break need,
             };
-            if request.body_bytes > policy.settings.max_body {
+            let limit = BodyLimit::new(policy.settings.max_body as u64);
+            if limit.check_length(request.body_bytes as u64).is_err() {
                 break Need::Nothing(Left::Other);
             }
             let claims = publish::admit_head(self.hub, &policy, &self.headers, request.query).await;
@@ -187,10 +195,19 @@ impl<'h> Connection<'h> {
                 };
             };
             taken += whole_bytes;
-            let draft = claims.and_then(|claims| publish::draft(self.hub, &claims, body));
+            let draft = claims.and_then(|claims| {
+                let publisher = Publisher {
+                    policy: &policy,
+                    claims: &claims,
+                    peer: self.peer,
+                    headers: &self.headers,
+                };
+                publish::draft(self.hub, &publisher, body)
+            });
             self.turns.push(match draft {
-                Ok(draft) => {
+                Ok((draft, in_flight)) => {
                     self.drafts.push(draft);
+                    self.in_flight.push(in_flight);
                     let has_origin = self.headers.contains_key(ORIGIN);
                     Turn::Accepted(has_origin.then(|| self.headers.clone()))
                 }
@@ -204,9 +221,32 @@ impl<'h> Connection<'h> {
             self.need = Need::Again;
         }
         bytes.advance(taken);
-        append_all(self.hub, &mut self.drafts, &mut self.outcomes).await;
+        self.append_all().await;
         self.write_turns(started_at);
         need
+    }
+
+    /// Appends all drafts; an outcome for each.
+    async fn append_all(&mut self) {
+        let hub = self.hub;
+        if self.drafts.len() <= 1 {
+            if let Some((draft, in_flight)) = self.drafts.pop().zip(self.in_flight.pop()) {
+                self.outcomes
+                    .push(publish::append(hub, draft, in_flight).await);
+            }
+            return;
+        }
+        let own_ids: Vec<_> = self.drafts.iter().map(|draft| draft.id.clone()).collect();
+        let drafts = std::mem::take(&mut self.drafts);
+        let in_flight = std::mem::take(&mut self.in_flight);
+        // Without an answer there are no outcomes, and each request is told that the log is gone.
+        let decided = publish::start_batch(hub, drafts, in_flight).await;
+        let decided = decided.unwrap_or_default().into_iter();
+        let answered = decided.zip(own_ids).map(|(outcome, own_id)| {
+            let appended = outcome.map(|position| Appended { position, own_id });
+            appended.map_err(|error| publish::not_appended(hub, &error))
+        });
+        self.outcomes.extend(answered);
     }
 
     fn write_turns(&mut self, started_at: Instant) {
@@ -306,26 +346,4 @@ fn begin<'b>(rest: &'b [u8], headers: &mut HeaderMap) -> Result<PlainPublish<'b>
         Look::Subscribe | Look::Unclear => Need::Nothing(Left::Subscribe),
         Look::Publish | Look::Other => Need::Nothing(Left::Other),
     })
-}
-
-/// Appends all of these; an outcome for each.
-async fn append_all(
-    hub: &Hub,
-    drafts: &mut Vec<Draft>,
-    outcomes: &mut Vec<Result<Appended, Rejection>>,
-) {
-    if drafts.len() <= 1 {
-        if let Some(draft) = drafts.pop() {
-            outcomes.push(publish::append(hub, draft).await);
-        }
-        return;
-    }
-    let own_ids: Vec<_> = drafts.iter().map(|draft| draft.id.clone()).collect();
-    // Without an answer there are no outcomes, and each request is told that the log is gone.
-    let decided = publish::start_batch(hub, std::mem::take(drafts)).await;
-    let decided = decided.unwrap_or_default().into_iter();
-    outcomes.extend(decided.zip(own_ids).map(|(outcome, own_id)| {
-        let appended = outcome.map(|position| Appended { position, own_id });
-        appended.map_err(|error| publish::not_appended(&error))
-    }));
 }

@@ -1,8 +1,8 @@
 //! From a request's method and path to one of a closed set of routes.
 
 use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, ORIGIN, REFERER,
-    TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED,
+    ORIGIN, REFERER, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -23,20 +23,22 @@ pub enum Door {
     Full,
     /// The admin one while its connections are used up: probes and metrics are answered.
     FullAdmin,
+    /// The public one for an address that has too many connections: only probes are answered.
+    AddressFull,
 }
 
 impl Door {
     /// Whether all but probes is refused.
     #[must_use]
     pub const fn is_full(self) -> bool {
-        matches!(self, Self::Full | Self::FullAdmin)
+        matches!(self, Self::Full | Self::FullAdmin | Self::AddressFull)
     }
 
     /// The same door for one connection more than there may be.
     #[must_use]
     pub const fn when_full(self) -> Self {
         match self {
-            Self::Public | Self::Full => Self::Full,
+            Self::Public | Self::Full | Self::AddressFull => Self::Full,
             Self::Admin | Self::FullAdmin => Self::FullAdmin,
         }
     }
@@ -72,6 +74,11 @@ pub enum Route<'a> {
     Upgrade,
     /// `POST`: close streams for balance.
     Drain,
+    /// The limits: what they are, or a change of them.
+    Limits {
+        /// Whether they are to be changed.
+        change: bool,
+    },
     /// A file of the console.
     Console {
         /// Its path.
@@ -162,6 +169,15 @@ pub static ENDPOINTS: &[Endpoint] = &[
                `cancel`. Refused to web pages.",
     },
     Endpoint {
+        path: "/limits",
+        methods: "GET, HEAD, PATCH, OPTIONS",
+        listener: "admin",
+        help: "The limits in force, as a JSON object of option names. `PATCH` with some of them \
+               (type `application/json`) changes them at once, all or none, until a reload or a \
+               restart, and answers those in force then. Not from web pages: a `PATCH` with an \
+               `Origin` header gets 403.",
+    },
+    Endpoint {
         path: "/",
         methods: "GET, HEAD",
         listener: "admin",
@@ -171,6 +187,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
 
 const HUB_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+const CHANGE_METHODS: &str = "GET, HEAD, PATCH, OPTIONS";
 
 /// Classifies a request. The path is taken as sent: nothing is decoded or cleaned.
 #[must_use]
@@ -188,6 +205,18 @@ pub fn route<'a>(method: &Method, path: &'a str, door: Door) -> Route<'a> {
         return match *method {
             Method::POST => order,
             _ => Route::MethodNotAllowed { allow: "POST" },
+        };
+    }
+    if path == "/limits" && door == Door::Admin {
+        return match *method {
+            Method::GET | Method::HEAD => Route::Limits { change: false },
+            Method::PATCH => Route::Limits { change: true },
+            Method::OPTIONS => Route::Options {
+                allow: CHANGE_METHODS,
+            },
+            _ => Route::MethodNotAllowed {
+                allow: CHANGE_METHODS,
+            },
         };
     }
     let found = if let Some(rest) = path.strip_prefix(SUBSCRIPTIONS_PATH)
@@ -319,13 +348,15 @@ pub struct PlainPublish<'b> {
 }
 
 /// The header lines that decide about a publish.
-const PUBLISH_HEADERS: [HeaderName; 6] = [
+const PUBLISH_HEADERS: [HeaderName; 8] = [
     AUTHORIZATION,
     CONTENT_TYPE,
     COOKIE,
     ORIGIN,
     REFERER,
     CONTENT_ENCODING,
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
 ];
 
 /// Reads a head as the fast path of publishes serves it; the lines that the rules look at are
@@ -432,6 +463,7 @@ mod tests {
             Route::Subscriptions { rest: "/a%2Fb" }
         );
         assert_eq!(get("/metrics"), Route::NotFound);
+        assert_eq!(get("/limits"), Route::NotFound);
         assert_eq!(get("/"), Route::NotFound);
     }
 

@@ -392,6 +392,7 @@ impl Running {
 
     /// Puts new settings in place, or says why the old ones stay.
     fn reload(&self, reload: &Reload) {
+        let _changing = self.hub.changing();
         let old = self.hub.policy.load_full();
         let outcome = reload()
             .map_err(|error| error.to_string())
@@ -409,7 +410,7 @@ impl Running {
                 keep_fixed(&fixed, &old.settings, &mut settings);
                 let policy = Policy::new(settings).map_err(|error| error.to_string())?;
                 policy.adopt_keys(&old);
-                self.hub.policy.store(policy);
+                self.hub.put(policy)?;
                 self.hub.replayer.forget();
                 watch_keys(&self.hub.policy.load_full(), self.hub.now_unix());
                 Ok((changed, fixed))
@@ -457,7 +458,7 @@ fn listen(ground: &Ground, listener: impl Fn(Door) -> Listener) -> Result<Starte
         let socket = TcpListener::from_std(socket).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         match bound.door() {
-            Door::Public | Door::Full => started.public.push(address),
+            Door::Public | Door::Full | Door::AddressFull => started.public.push(address),
             Door::Admin | Door::FullAdmin => started.admin = Some(address),
         }
         tokio::spawn(accept(listener(bound.door()), socket));

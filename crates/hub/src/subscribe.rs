@@ -8,11 +8,12 @@ use std::sync::Arc;
 use gush_log::{Bounds, Flow, Located, Log, Offset, Position, ReadLimit};
 use http::HeaderMap;
 
-use crate::admit::{self, ConnectionPermit, Held, Rejection};
+use crate::admit::{self, ConnectionPermit, Held, Rejection, Shares};
 use crate::dialect::{self, Cursor, EARLIEST, PAIRS_MAX, SubscribeRequest};
 use crate::form::{Pair, parse_pairs};
 use crate::hub::Hub;
 use crate::peer::{Client, Peer};
+use crate::policy::Policy;
 use crate::presence::Attendance;
 use crate::pressure::Step;
 use crate::refuse;
@@ -20,6 +21,7 @@ use crate::selection::Selection;
 use crate::shard::{NewSubscriber, ShardPlace};
 use crate::socket::Arriving;
 use crate::token::Claims;
+use crate::topic::Matcher;
 
 /// Most stored events looked at for the id in the answer's header when the cursor is unknown.
 /// The reference's figure for the same search.
@@ -51,6 +53,8 @@ pub struct Admission {
     pub answer_id: Option<String>,
     /// How large the crowd was for which its delay was drawn.
     pub told_level: u8,
+    /// What it holds of the limits per address and per subject.
+    pub(crate) shares: Shares,
     /// What every stream begins with: a comment, `retry:`, and the gap event if there is a gap.
     pub first: Vec<u8>,
 }
@@ -61,8 +65,10 @@ impl Admission {
     pub fn subscriber(
         self,
         sink: Arriving,
-        connection: Option<ConnectionPermit>,
+        mut connection: ConnectionPermit,
     ) -> Option<NewSubscriber> {
+        let Shares { address, subject } = self.shares;
+        connection.count_for_address(address);
         Some(NewSubscriber {
             sink,
             selection: self.selection,
@@ -74,6 +80,7 @@ impl Admission {
             client: Some(self.client),
             held: Box::new(Held {
                 connection,
+                subject: subject.map(Box::new),
                 ..Held::default()
             }),
             resumed: None,
@@ -110,9 +117,9 @@ pub enum Becomes {
 ///
 /// # Errors
 ///
-/// 400 for a request that cannot be, 401 without a good token, 204 for topics that have ended, 503
-/// while the hub drains or has too much to do, 503 without a place for the stream, 503 for many
-/// templates of which others have too many alike.
+/// 400 for a request that cannot be, 401 without a good token, 204 for topics that have ended, 429
+/// for too many streams, 503 while the hub drains or has too much to do, 503 without a place for
+/// the stream, 503 for many templates of which others have too many alike.
 pub async fn admit(
     hub: &Hub,
     peer: Peer,
@@ -122,6 +129,10 @@ pub async fn admit(
 ) -> Result<Admission, Rejection> {
     let policy = hub.policy.load_full();
     admit::new_stream(hub)?;
+    if becomes != Becomes::Head {
+        let address = peer.client_address(&policy, headers);
+        hub.limits.begin_from(&policy, address)?;
+    }
     let pairs: Vec<Pair<'_>> = parse_pairs(query.as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
     let claims = admit::subscriber(&policy, headers, &pairs, hub.now_unix()).await?;
@@ -129,11 +140,13 @@ pub async fn admit(
         admit::unless_given_up(hub, Step::Anonymous)?;
     }
     let request = dialect::subscribe_request(headers, &pairs)?;
+    hub.limits.topics(&policy, request.matchers.len())?;
     if policy.has_ended(&request.matchers) {
         refuse::hold_back(hub).await;
         return Err(admit::ended());
     }
     let client = peer.client(&policy, headers, claims.as_ref());
+    let shares = shares(hub, &policy, peer, &client, becomes)?;
     let expires_at_ms = claims.as_ref().and_then(|claims| expiry(hub, claims));
     let grants = claims.map(|claims| claims.grants);
     let (grants, payload) = grants.map_or((Vec::new(), None), |grants| {
@@ -150,12 +163,7 @@ pub async fn admit(
         Becomes::Pipe => Some(hub.place_without_socket()),
     };
     let texts = policy.settings.subscriptions && place.is_some();
-    let texts: Option<Vec<String>> = texts.then(|| {
-        matchers
-            .iter()
-            .map(|matcher| matcher.text().to_owned())
-            .collect()
-    });
+    let texts: Option<Vec<String>> = texts.then(|| texts_of(&matchers));
     let places = hub.crowds.enter(&matchers).map_err(admit::crowded)?;
     let mut selection = Selection {
         matchers: matchers.into(),
@@ -178,8 +186,29 @@ pub async fn admit(
         place,
         answer_id: found.answer_id,
         told_level: told.level,
+        shares,
         first,
     })
+}
+
+/// What the stream holds of the limits per address and per subject.
+fn shares(
+    hub: &Hub,
+    policy: &Policy,
+    peer: Peer,
+    client: &Client,
+    becomes: Becomes,
+) -> Result<Shares, Rejection> {
+    if becomes == Becomes::Head {
+        return Ok(Shares::default());
+    }
+    let is_counted = peer.is_counted && client.address == peer.address;
+    hub.limits.begin(policy, client, is_counted)
+}
+
+fn texts_of(matchers: &[Matcher]) -> Vec<String> {
+    let texts = matchers.iter().map(Matcher::text);
+    texts.map(str::to_owned).collect()
 }
 
 fn first_bytes(retry_line: Vec<u8>, gap: Option<String>) -> Vec<u8> {

@@ -302,6 +302,14 @@ impl Log for DiskLog {
         }
     }
 
+    fn set_waiting_max(&self, events: usize, bytes: usize) {
+        self.shared.intake.set_waiting_max(events, bytes);
+    }
+
+    fn waiting(&self) -> (usize, usize) {
+        self.shared.intake.waiting()
+    }
+
     fn set_tail(&self, tail: Arc<dyn Tail>) {
         // A second tail is a fault of the caller; the first one stays.
         let _ = self.shared.tail.set(tail);

@@ -110,13 +110,12 @@ pub(crate) struct IntakeLimits {
 }
 
 pub(crate) struct Intake {
-    limits: IntakeLimits,
     state: Mutex<State>,
     work: Condvar,
 }
 
-#[derive(Default)]
 struct State {
+    limits: IntakeLimits,
     waiting: VecDeque<Pending>,
     bytes: usize,
     is_closed: bool,
@@ -124,11 +123,26 @@ struct State {
     is_idle: bool,
 }
 
+impl State {
+    fn is_full(&self, bytes: usize) -> bool {
+        // One event of any size may wait alone.
+        !self.waiting.is_empty()
+            && (self.waiting.len() >= self.limits.waiting_events
+                || self.bytes + bytes > self.limits.waiting_bytes)
+    }
+}
+
 impl Intake {
     pub(crate) fn new(limits: IntakeLimits) -> Self {
-        Self {
+        let state = State {
             limits,
-            state: Mutex::new(State::default()),
+            waiting: VecDeque::new(),
+            bytes: 0,
+            is_closed: false,
+            is_idle: false,
+        };
+        Self {
+            state: Mutex::new(state),
             work: Condvar::new(),
         }
     }
@@ -145,7 +159,7 @@ impl Intake {
                     AppendErrorKind::Closed,
                     "the log is closed".into(),
                 ));
-            } else if self.is_full(&state, pending.bytes) {
+            } else if state.is_full(pending.bytes) {
                 let detail = format!("{} events, {} bytes", state.waiting.len(), state.bytes);
                 refused.push((pending.answer, AppendErrorKind::Busy, detail));
             } else {
@@ -164,11 +178,17 @@ impl Intake {
         }
     }
 
-    fn is_full(&self, state: &State, bytes: usize) -> bool {
-        // One event of any size may wait alone.
-        !state.waiting.is_empty()
-            && (state.waiting.len() >= self.limits.waiting_events
-                || state.bytes + bytes > self.limits.waiting_bytes)
+    /// Changes how much may wait. What waits already goes on waiting.
+    pub(crate) fn set_waiting_max(&self, events: usize, bytes: usize) {
+        let limits = &mut lock(&self.state).limits;
+        limits.waiting_events = events;
+        limits.waiting_bytes = bytes;
+    }
+
+    /// Events that wait, and bytes of their records.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.waiting.len(), state.bytes)
     }
 
     /// Moves a batch over, oldest first; waits up to `patience` for the first draft. `true`: the
@@ -184,9 +204,10 @@ impl Intake {
             state.is_idle = false;
         }
         let mut bytes = 0;
+        let limits = state.limits;
         while let Some(pending) = state.waiting.front()
-            && batch.len() < self.limits.batch_events
-            && (batch.is_empty() || bytes + pending.bytes <= self.limits.batch_bytes)
+            && batch.len() < limits.batch_events
+            && (batch.is_empty() || bytes + pending.bytes <= limits.batch_bytes)
         {
             bytes += pending.bytes;
             batch.extend(state.waiting.pop_front());

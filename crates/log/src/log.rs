@@ -134,6 +134,13 @@ pub trait Log: Send + Sync {
     /// batch is answered too.
     fn append_batch(&self, drafts: Vec<Draft>, reply: BatchReply);
 
+    /// Changes how many events may wait, and how many bytes of their records; what waits already
+    /// goes on waiting. Does nothing for a backend that lets none wait.
+    fn set_waiting_max(&self, events: usize, bytes: usize);
+
+    /// Events that wait now, and bytes of their records.
+    fn waiting(&self) -> (usize, usize);
+
     /// Names the one tail. Called once, before the first append.
     fn set_tail(&self, tail: Arc<dyn Tail>);
 

@@ -333,6 +333,12 @@ impl Log for MemoryLog {
         reply(outcomes);
     }
 
+    fn set_waiting_max(&self, _events: usize, _bytes: usize) {}
+
+    fn waiting(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
     fn set_tail(&self, tail: Arc<dyn Tail>) {
         // A second tail is a fault of the caller; the first one stays.
         let _ = self.tail.set(tail);

@@ -38,10 +38,19 @@ impl BodyLimit {
         let told = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        match told {
-            Some(length) if length > self.left => Err(TooLarge),
-            _ => Ok(()),
+        self.check_length(told.unwrap_or(0))
+    }
+
+    /// Looks at a length that is known already.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`], before a byte of the body was read.
+    pub const fn check_length(&self, length: u64) -> Result<(), TooLarge> {
+        if length > self.left {
+            return Err(TooLarge);
         }
+        Ok(())
     }
 
     /// Counts bytes that came.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts what is open against a limit that may change at any time.
 #[derive(Debug)]
@@ -72,11 +72,19 @@ pub struct KeyedGate {
     max: AtomicUsize,
 }
 
-/// One share of a key's limit, given back on drop.
+/// One share of a key's limit, given back on drop. Small, since each stream holds some.
 #[derive(Debug)]
 pub struct KeyedPermit {
     gate: Arc<KeyedGate>,
     key: u64,
+}
+
+/// Several shares of a key's limit, such as bytes, given back on drop.
+#[derive(Debug)]
+pub struct KeyedShare {
+    gate: Arc<KeyedGate>,
+    key: u64,
+    amount: u32,
 }
 
 impl KeyedGate {
@@ -93,33 +101,80 @@ impl KeyedGate {
     /// one that is set later holds for what is open by then.
     #[must_use]
     pub fn admit(self: &Arc<Self>, key: u64) -> Option<KeyedPermit> {
-        let max = self.max.load(Ordering::Relaxed);
-        let mut part = self
-            .part(key)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let open = part.entry(key).or_insert(0);
-        if *open as usize >= max {
-            if *open == 0 {
-                part.remove(&key);
-            }
-            return None;
-        }
-        *open = open.saturating_add(1);
-        drop(part);
-        Some(KeyedPermit {
+        self.open_more(key, 1).then(|| KeyedPermit {
             gate: Arc::clone(self),
             key,
         })
     }
 
+    /// A permit also beyond the limit, for what is open already and was counted elsewhere.
+    #[must_use]
+    pub fn count(self: &Arc<Self>, key: u64) -> KeyedPermit {
+        let mut part = self.lock(key);
+        let open = part.entry(key).or_insert(0);
+        *open = open.saturating_add(1);
+        drop(part);
+        KeyedPermit {
+            gate: Arc::clone(self),
+            key,
+        }
+    }
+
+    /// A permit for so many at once, such as bytes, or `None` where the key would have more than
+    /// its limit. More than the limit are admitted where the key has nothing open: else they never
+    /// would be.
+    #[must_use]
+    pub fn admit_many(self: &Arc<Self>, key: u64, amount: u32) -> Option<KeyedShare> {
+        self.open_more(key, amount).then(|| KeyedShare {
+            gate: Arc::clone(self),
+            key,
+            amount,
+        })
+    }
+
+    fn open_more(&self, key: u64, amount: u32) -> bool {
+        let max = self.max.load(Ordering::Relaxed);
+        let mut part = self.lock(key);
+        let open = part.get(&key).copied().unwrap_or(0);
+        let Some(after) = open.checked_add(amount) else {
+            return false;
+        };
+        if max == 0 || (open > 0 && after as usize > max) {
+            return false;
+        }
+        part.insert(key, after);
+        true
+    }
+
+    fn give_back(&self, key: u64, amount: u32) {
+        let mut part = self.lock(key);
+        if let Entry::Occupied(mut open) = part.entry(key) {
+            *open.get_mut() -= amount;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+        // Memory comes back after a crowd has left.
+        if part.capacity() > 8 * part.len().max(64) {
+            let kept = 2 * part.len();
+            part.shrink_to(kept);
+        }
+    }
+
+    /// What is open of all keys together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let sum = |part: &Mutex<HashMap<u64, u32>>| {
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            part.values().map(|&open| u64::from(open)).sum::<u64>()
+        };
+        self.parts.iter().map(sum).sum()
+    }
+
     /// How many of this key are open now.
     #[must_use]
     pub fn open(&self, key: u64) -> usize {
-        let part = self
-            .part(key)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let part = self.lock(key);
         part.get(&key).map_or(0, |&open| open as usize)
     }
 
@@ -137,23 +192,23 @@ impl KeyedGate {
         self.max.store(max.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    fn part(&self, key: u64) -> &Mutex<HashMap<u64, u32>> {
+    fn lock(&self, key: u64) -> MutexGuard<'_, HashMap<u64, u32>> {
         // Addresses differ in their low bits, hashes in all.
         let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-        &self.parts[usize::try_from(mixed).unwrap_or(0) % PARTS]
+        let part = &self.parts[usize::try_from(mixed).unwrap_or(0) % PARTS];
+        part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for KeyedPermit {
     fn drop(&mut self) {
-        let part = self.gate.part(self.key);
-        let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut open) = part.entry(self.key) {
-            *open.get_mut() -= 1;
-            if *open.get() == 0 {
-                open.remove();
-            }
-        }
+        self.gate.give_back(self.key, 1);
+    }
+}
+
+impl Drop for KeyedShare {
+    fn drop(&mut self) {
+        self.gate.give_back(self.key, self.amount);
     }
 }
 
@@ -194,6 +249,41 @@ mod tests {
         assert!(many.iter().all(Option::is_some));
         gate.set_max(Some(1000));
         assert!(gate.admit(7).is_none(), "what is open counts");
+        let beyond = gate.count(7);
+        assert_eq!(gate.open(7), 1001);
+        drop((many, beyond));
+        assert_eq!(gate.keys(), 0);
+    }
+
+    #[test]
+    fn amounts_count_together_and_one_that_is_too_large_goes_alone() {
+        let gate = KeyedGate::new(Some(10));
+        let large = gate.admit_many(1, 25);
+        assert!(large.is_some() && gate.admit(1).is_none());
+        drop(large);
+        let (four, six) = (gate.admit_many(1, 4), gate.admit_many(1, 6));
+        assert!(four.is_some() && six.is_some() && gate.admit_many(1, 1).is_none());
+        assert!(gate.admit_many(2, 3).is_some(), "another key");
+        assert_eq!((gate.open(1), gate.total()), (10, 10));
+        drop(four);
+        assert!(gate.admit_many(1, 5).is_none() && gate.admit_many(1, 4).is_some());
+        assert!(gate.admit_many(1, u32::MAX).is_none(), "no sum overflows");
+        drop(six);
+        assert_eq!((gate.keys(), gate.total()), (0, 0));
+    }
+
+    #[test]
+    fn memory_comes_back_when_a_crowd_has_left() {
+        let gate = KeyedGate::new(None);
+        let crowd: Vec<_> = (0..200_000).map(|key| gate.admit(key)).collect();
+        let places = || -> usize {
+            let capacity =
+                |part: &Mutex<HashMap<u64, u32>>| part.lock().expect("unpoisoned").capacity();
+            gate.parts.iter().map(capacity).sum()
+        };
+        assert!(places() >= 200_000);
+        drop(crowd);
+        assert!(places() <= PARTS * 8 * 64, "{}", places());
     }
 
     #[test]

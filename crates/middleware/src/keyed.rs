@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, Hash};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Parts, each with a lock of its own.
-const PARTS: usize = 16;
+const PARTS: usize = 64;
 
 /// Keys looked at to find idle ones when a part is full: bounds what one newcomer costs.
 const SWEEP_MAX: usize = 64;
@@ -59,7 +59,7 @@ impl<M: Default> Keyed<M> {
         act: impl FnOnce(&mut M) -> T,
     ) -> T {
         // Addresses differ in their low bits, hashes in all.
-        let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+        let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
         let place = usize::try_from(mixed).unwrap_or(0) % PARTS;
         let mut part = self.parts[place]
             .lock()
@@ -130,17 +130,17 @@ mod tests {
 
     #[test]
     fn invented_keys_take_no_more_memory_and_get_no_fresh_limit() {
-        let keyed = Keyed::new(160);
+        let keyed = Keyed::new(640);
         let now = Duration::from_secs(1);
         let admitted = (0..100_000_u64)
             .filter(|number| admit(&keyed, key_of(number), now))
             .count();
-        assert!(keyed.keys() <= 160, "{}", keyed.keys());
+        assert!(keyed.keys() <= 640, "{}", keyed.keys());
         // One for each key with a place, and the shared machines' few.
-        assert!(admitted <= 160 + PARTS * 2, "{admitted}");
+        assert!(admitted <= 640 + PARTS * 2, "{admitted}");
         // Once they are idle their places serve others.
         let later = Duration::from_secs(10);
         assert!(admit(&keyed, key_of("newcomer"), later));
-        assert!(keyed.keys() <= 160);
+        assert!(keyed.keys() <= 640);
     }
 }

@@ -95,7 +95,7 @@ pub mod layer;
 pub use body_limit::{BodyLimit, TooLarge};
 pub use breaker::{Attempt, Breaker, BreakerSettings, BreakerState};
 pub use comeback::{Comeback, is_outdated};
-pub use gate::{Gate, KeyedGate, KeyedPermit, Permit};
+pub use gate::{Gate, KeyedGate, KeyedPermit, KeyedShare, Permit};
 pub use keyed::{Keyed, key_of};
 pub use pacer::{Pacer, PacerSettings};
 pub use panic_guard::{PanicGuard, Panicked, Watched};
@@ -104,7 +104,7 @@ pub use proxy_protocol::{BadProxyHeader, ProxyPrefix};
 pub use refusal::{Refusal, Wait, accepts_event_stream};
 pub use sliding_window::{SlidingWindow, WindowLimit};
 pub use stream_log::{Closed, Described, LogFormat, Opened, StreamLog};
-pub use token_bucket::{Rate, TokenBucket};
+pub use token_bucket::{Bucket, Rate, TokenBucket};
 
 /// Everything a service is put together with.
 pub mod prelude {

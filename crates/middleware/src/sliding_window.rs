@@ -56,14 +56,21 @@ impl SlidingWindow {
         Err(Wait(self.wait(passed, window, limit.max)))
     }
 
+    /// Takes back one that [`Self::admit`] counted just now, because something else refused it.
+    pub fn give_back(&mut self) {
+        self.current = self.current.saturating_sub(1);
+    }
+
     /// Whether nothing that it has seen still counts.
     #[must_use]
     pub fn is_idle(&self, now: Duration, window: Duration) -> bool {
         stretch_of(now, window.max(Duration::from_millis(1))) > self.stretch + 1
     }
 
-    /// Turns to the stretch of `now`; gives how much of it has passed. Time that went back counts
-    /// as the begin of the stretch it was in.
+    /// Turns to the stretch of `now`; gives how much of it has passed. Time that went back a little
+    /// (threads read their clocks one after the other) counts as the begin of the stretch it was
+    /// in. More than that is another length of the window: what was counted with the old one is
+    /// forgotten.
     fn move_to(&mut self, now: Duration, window: Duration) -> Duration {
         let stretch = stretch_of(now, window);
         if stretch > self.stretch {
@@ -74,8 +81,13 @@ impl SlidingWindow {
             };
             self.current = 0;
             self.stretch = stretch;
-        } else if stretch < self.stretch {
+        } else if stretch + 1 == self.stretch {
             return Duration::ZERO;
+        } else if stretch < self.stretch {
+            *self = Self {
+                stretch,
+                ..Self::default()
+            };
         }
         let begin_ns = u128::from(stretch) * window.as_nanos();
         let passed_ns = now.as_nanos().saturating_sub(begin_ns);
@@ -136,6 +148,29 @@ mod tests {
         let limit = WindowLimit { max: 0, ..LIMIT };
         let refused = SlidingWindow::default().admit(at(0), limit);
         assert_eq!(refused, Err(Wait(Duration::MAX)));
+    }
+
+    #[test]
+    fn another_length_of_the_window_holds_at_once() {
+        let mut seen = SlidingWindow::default();
+        let now = at(7_200_000);
+        let short = WindowLimit::new(1, at(100));
+        let long = WindowLimit::new(2, Duration::from_hours(1));
+        assert!(seen.admit(now, short).is_ok() && seen.admit(now, short).is_err());
+        assert!(seen.admit(now, long).is_ok() && seen.admit(now, long).is_ok());
+        assert!(seen.admit(now, long).is_err());
+        assert!(seen.admit(now, short).is_ok());
+    }
+
+    #[test]
+    fn what_is_given_back_counts_no_more() {
+        let mut seen = SlidingWindow::default();
+        for _ in 0..10 {
+            assert_eq!(seen.admit(at(5_500), LIMIT), Ok(()));
+        }
+        seen.give_back();
+        assert_eq!(seen.admit(at(5_500), LIMIT), Ok(()));
+        assert!(seen.admit(at(5_500), LIMIT).is_err());
     }
 
     proptest! {

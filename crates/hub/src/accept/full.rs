@@ -8,13 +8,16 @@ use std::time::Duration;
 use http::HeaderMap;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::{FAREWELL_MAX, Listener, connection};
-use crate::admit;
+use super::{FAREWELL_MAX, Listener, connection, serve};
+use crate::admit::{self, Limit};
 use crate::answer;
+use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::refuse::{Asked, refused};
+use crate::request::Door;
 
 /// How long one peer may take while the listener has but a spare descriptor for all: time for a
 /// head from far away, and not so much that silent ones keep probes waiting for long.
@@ -28,11 +31,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 /// rest is told at once.
 pub(super) fn refuse(listener: &Listener, stream: TcpStream, peer: Peer) {
     let hub = &listener.hub;
-    let Ok(place) = Arc::clone(&hub.farewells).try_acquire_owned() else {
-        hub.metrics.over_limit[1].add(1);
-        return refuse_unread(listener, &stream);
+    hub.limits.count(Limit::MaxConnections);
+    let Some(place) = farewell(hub) else {
+        return refuse_unread(listener, &stream, Door::Full);
     };
-    hub.metrics.over_limit[0].add(1);
     let served = connection(listener.clone(), stream, peer, None);
     let panics = &hub.metrics.panics.request;
     tokio::spawn(panics.watch("a connection over the limit", async move {
@@ -42,14 +44,31 @@ pub(super) fn refuse(listener: &Listener, stream: TcpStream, peer: Peer) {
     }));
 }
 
+/// The address has too many connections: this one is told so, as over the limit of all.
+pub(super) async fn refuse_address(mut listener: Listener, stream: TcpStream, peer: Peer) {
+    listener.door = Door::AddressFull;
+    let Some(_place) = farewell(&listener.hub) else {
+        return refuse_unread(&listener, &stream, listener.door);
+    };
+    // Nobody is there to be told when it takes too long.
+    let _ = timeout(FAREWELL_MAX, serve(&listener, stream, peer, None)).await;
+}
+
+/// A place for one who is to be refused by its head, while there are some.
+fn farewell(hub: &Hub) -> Option<OwnedSemaphorePermit> {
+    let place = Arc::clone(&hub.farewells).try_acquire_owned().ok();
+    hub.metrics.over_limit[usize::from(place.is_none())].add(1);
+    place
+}
+
 /// Without a task, and without a look at what the peer sent: what is not read may keep the answer
 /// from it.
-fn refuse_unread(listener: &Listener, stream: &TcpStream) {
+fn refuse_unread(listener: &Listener, stream: &TcpStream, door: Door) {
     if listener.tls.is_some() {
         // Clear text would only look like a broken handshake.
         return;
     }
-    let (full, nothing) = (admit::no_connection(), HeaderMap::new());
+    let (full, nothing) = (admit::at_full(door), HeaderMap::new());
     let answer = refused(&listener.hub, &nothing, &full, Asked::Other);
     let mut bytes = Vec::with_capacity(512);
     answer::write_whole(answer, true, &mut bytes);

@@ -1,5 +1,7 @@
 //! What is given back when a stream ends.
 
+use gush_middleware::KeyedPermit;
+
 use super::ConnectionPermit;
 use crate::stream_log::StreamName;
 
@@ -7,8 +9,10 @@ use crate::stream_log::StreamName;
 /// for it. Whatever is in here gives itself back when it is dropped.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// Its share of the connection limit; a stream inside HTTP/2 has none of its own.
-    pub connection: Option<ConnectionPermit>,
+    /// Its place in the connection limit, and in its address's.
+    pub connection: ConnectionPermit,
+    /// Its share of its token's subject's; boxed, because many streams have none.
+    pub subject: Option<Box<KeyedPermit>>,
     /// What the record of its end names it by; `None` where none is written.
     pub name: Option<StreamName>,
     /// The most events that it was behind.

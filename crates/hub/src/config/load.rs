@@ -292,6 +292,7 @@ fn blank() -> Settings {
         body_timeout: Duration::ZERO,
         max_body: 0,
         max_connections: 0,
+        limits: super::LimitSettings::default(),
         shards: 0,
         descriptor_tables: DescriptorTables::Auto,
         overload: super::OverloadSettings::blank(),

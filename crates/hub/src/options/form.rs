@@ -136,6 +136,11 @@ impl Value {
         usize::try_from(self.some_number().unwrap_or_default()).unwrap_or(usize::MAX)
     }
 
+    /// Zero when none; the ranges of such options end far below 2^32.
+    pub(super) fn count(self) -> u32 {
+        u32::try_from(self.some_number().unwrap_or_default()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn some_text(self) -> Option<String> {
         match self {
             Self::None => None,
@@ -170,6 +175,10 @@ impl Value {
         } else {
             Self::Number(value as u64)
         }
+    }
+
+    pub(super) fn from_count(value: u32) -> Self {
+        Self::from_size(value as usize)
     }
 
     pub(super) fn from_number(value: Option<u64>) -> Self {

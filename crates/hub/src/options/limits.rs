@@ -66,10 +66,13 @@ pub(super) const ROWS: &[OptionSpec] = &[
             }),
         },
         default: "0",
+        reloadable: true,
         help: "Most connections open at a time; more get 503",
-        why: "One connection is one descriptor. The hub raises its soft limit to the hard one at \
-              start and keeps some for files. For more than one table holds, raise the hard limit \
-              (`ulimit -Hn`, LimitNOFILE), or see `descriptor_tables`.",
+        why: "One connection is one descriptor; each stream inside HTTP/2 beyond the first counts \
+              too. The hub raises its soft limit to the hard one at start and keeps some for \
+              files. For more than one table holds, raise the hard limit (`ulimit -Hn`, \
+              LimitNOFILE), or see `descriptor_tables`. While the hub runs it can be changed \
+              within what the descriptors of its start allow; what is open stays open.",
         set: |s, v| s.max_connections = v.size(),
         get: |s| Value::from_size(s.max_connections),
         ..ROW

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::runtime::Handle;
 
 use super::channel::Channel;
-use super::message::{ConnectionNote, DoorNote, StreamNote};
+use super::message::{ClientNote, ConnectionNote, DoorNote, StreamNote};
 use crate::accept::{self, Listener};
 use crate::admit::{ConnectionPermit, Held};
 use crate::clock::ticks;
@@ -42,7 +42,10 @@ pub(super) fn connections(channel: Channel, doors: [Listener; 2]) -> io::Result<
                 DoorNote::Public => public,
                 DoorNote::Admin => admin,
             };
-            let peer = Peer { address: note.peer };
+            let peer = Peer {
+                address: note.peer,
+                is_counted: true,
+            };
             let bytes = BytesMut::from(&*note.bytes);
             let stream = non_blocking(socket).and_then(tokio::net::TcpStream::from_std);
             match stream {
@@ -109,7 +112,7 @@ fn stream(hub: &Hub, note: StreamNote, socket: OwnedFd) -> Option<NewSubscriber>
     let sink = Sink::Tcp(TcpSink::new(stream, framing));
     let Place {
         selection,
-        connection,
+        mut connection,
         shard,
     } = match Place::find(hub, &note) {
         Ok(place) => place,
@@ -126,6 +129,14 @@ fn stream(hub: &Hub, note: StreamNote, socket: OwnedFd) -> Option<NewSubscriber>
         hub.presence
             .resume(present.subscriber, present.matchers, present.payload)
     });
+    let client = note.client.map(Client::from);
+    let limits = &hub.limits;
+    if let Some(client) = &client {
+        connection.count_for_address(limits.taken_over(&policy, client.address));
+    }
+    let subject = client
+        .as_ref()
+        .and_then(|client| limits.subject_taken_over(client));
     Some(NewSubscriber {
         sink: Arriving::Here(sink),
         selection: Arc::new(selection),
@@ -135,14 +146,11 @@ fn stream(hub: &Hub, note: StreamNote, socket: OwnedFd) -> Option<NewSubscriber>
         told_level: note.told_level,
         place: shard,
         held: Box::new(Held {
-            connection: Some(connection),
+            connection,
+            subject: subject.map(Box::new),
             ..Held::default()
         }),
-        client: note.client.map(|client| Client {
-            address: client.address,
-            subject: client.subject,
-            trace_id: client.trace_id,
-        }),
+        client,
         resumed: Some(Resumed {
             partial: note.partial,
             life_ticks: note
@@ -150,6 +158,16 @@ fn stream(hub: &Hub, note: StreamNote, socket: OwnedFd) -> Option<NewSubscriber>
                 .map(|left| ticks(Duration::from_millis(left))),
         }),
     })
+}
+
+impl From<ClientNote> for Client {
+    fn from(note: ClientNote) -> Self {
+        Self {
+            address: note.address,
+            subject: note.subject,
+            trace_id: note.trace_id,
+        }
+    }
 }
 
 /// What a stream needs of this hub.

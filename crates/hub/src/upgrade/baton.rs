@@ -1,6 +1,8 @@
 //! The log as the rest of the hub sees it, while an upgrade passes it on to another process.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
 use gush_log::{
     AppendError, AppendErrorKind, Appended, AtOnce, BatchReply, Bounds, Draft, Located, Log,
@@ -17,6 +19,8 @@ use super::relay::{Relay, WAITING_MAX};
 pub(crate) struct Baton {
     keeper: RwLock<Keeper>,
     tail: OnceLock<Arc<dyn Tail>>,
+    /// How many events, and bytes of them, may wait for the log; also for one opened anew.
+    waiting_max: Mutex<Option<(usize, usize)>>,
 }
 
 enum Keeper {
@@ -59,6 +63,7 @@ impl Baton {
         Self {
             keeper: RwLock::new(Keeper::Own(log)),
             tail: OnceLock::new(),
+            waiting_max: Mutex::default(),
         }
     }
 
@@ -81,6 +86,9 @@ impl Baton {
             catch_up(&**log, keeper.log().bounds().next, &**tail);
             log.set_tail(Arc::clone(tail));
         }
+        if is_new && let Some((events, bytes)) = *self.lock_waiting_max() {
+            log.set_waiting_max(events, bytes);
+        }
         let before = std::mem::replace(&mut *keeper, Keeper::Own(Arc::clone(log)));
         for waiting in before.waiting() {
             waiting.append_to(&**log);
@@ -96,6 +104,11 @@ impl Baton {
             waiting.send_by(&relay);
         }
         *keeper = Keeper::Away(log, relay);
+    }
+
+    fn lock_waiting_max(&self) -> MutexGuard<'_, Option<(usize, usize)>> {
+        let waiting_max = self.waiting_max.lock();
+        waiting_max.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keeper(&self) -> RwLockReadGuard<'_, Keeper> {
@@ -222,6 +235,16 @@ impl Log for Baton {
             Keeper::Held(_, waiting) => wait(waiting, Waiting::Many(drafts, reply)),
             Keeper::Away(_, relay) => send_batch(relay, drafts, reply),
         }
+    }
+
+    fn set_waiting_max(&self, events: usize, bytes: usize) {
+        let keeper = self.keeper();
+        *self.lock_waiting_max() = Some((events, bytes));
+        keeper.log().set_waiting_max(events, bytes);
+    }
+
+    fn waiting(&self) -> (usize, usize) {
+        self.keeper().log().waiting()
     }
 
     fn set_tail(&self, tail: Arc<dyn Tail>) {

@@ -64,7 +64,7 @@ impl From<Door> for DoorNote {
     fn from(door: Door) -> Self {
         match door {
             // The new process counts anew.
-            Door::Public | Door::Full => Self::Public,
+            Door::Public | Door::Full | Door::AddressFull => Self::Public,
             Door::Admin | Door::FullAdmin => Self::Admin,
         }
     }

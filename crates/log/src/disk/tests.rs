@@ -278,8 +278,16 @@ fn the_bound_on_what_waits_is_kept() {
         Ok(Err(AppendErrorKind::Busy)),
         "too many events"
     );
+    assert_eq!(log.waiting().0, 3);
+    log.set_waiting_max(4, 2000);
+    start(10);
+    assert!(receiver.try_recv().is_err(), "a raised bound holds at once");
+    log.set_waiting_max(1, 1);
+    start(10);
+    assert_eq!(receiver.try_recv(), Ok(Err(AppendErrorKind::Busy)));
+    assert_eq!(log.waiting().0, 4, "what waits goes on waiting");
     log.shared.intake.abandon();
-    for _ in 0..3 {
+    for _ in 0..4 {
         assert_eq!(
             receiver.try_recv(),
             Ok(Err(AppendErrorKind::Failed)),

@@ -257,7 +257,7 @@ impl Rig {
             log_writable: true,
             draining: false,
             uptime_seconds: 0.0,
-            breakers: [None; 2],
+            ..crate::metrics::Readings::default()
         })
     }
 

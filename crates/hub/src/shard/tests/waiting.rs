@@ -54,6 +54,14 @@ impl Log for Gated {
         self.inner.append_batch(drafts, reply);
     }
 
+    fn set_waiting_max(&self, events: usize, bytes: usize) {
+        self.inner.set_waiting_max(events, bytes);
+    }
+
+    fn waiting(&self) -> (usize, usize) {
+        self.inner.waiting()
+    }
+
     fn set_tail(&self, tail: Arc<dyn Tail>) {
         self.inner.set_tail(tail);
     }
