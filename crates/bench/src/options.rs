@@ -25,6 +25,15 @@ pub enum Reference {
     Sweep,
 }
 
+/// What a server may take for its streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryBudget {
+    /// Resident memory of its processes.
+    pub user_bytes: u64,
+    /// Kernel memory of its side of the sockets.
+    pub kernel_bytes: u64,
+}
+
 /// The options of `gush bench`. Modes ignore what does not concern them.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
@@ -72,6 +81,10 @@ pub struct BenchOptions {
     pub publishers: u32,
     /// Percentage of the subscribers that never read (mode `slow`).
     pub share: f64,
+    /// Admin listener of a gush hub, whose `/metrics` are read (mode `hostile`).
+    pub admin: Option<SocketAddr>,
+    /// Memory that the server may take for the streams (mode `hostile`).
+    pub budget: Option<MemoryBudget>,
     /// Generator threads; default one for each [`crate::descriptors::STREAMS_PER_TABLE`] streams.
     pub threads: Option<usize>,
     /// Time without any progress after which streams that have not answered, or events that have
@@ -152,6 +165,8 @@ impl Default for BenchOptions {
             connect_rate: None,
             publishers: 1,
             share: 5.0,
+            admin: None,
+            budget: None,
             threads: None,
             wait: Wait::Sleep,
             patience: DEFAULT_PATIENCE,

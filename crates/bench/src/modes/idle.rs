@@ -118,7 +118,7 @@ fn hold_for(hold: Duration, progress: &Progress) {
 
 /// Waits until the kernel's sockets are back and the server's memory rests, or the sockets have not
 /// become fewer for `patience`: others on the machine may have opened some.
-fn wait_closed(server: &Processes, before: &Moment, patience: Duration) -> Moment {
+pub(crate) fn wait_closed(server: &Processes, before: &Moment, patience: Duration) -> Moment {
     let mut now = Moment::now(server);
     let (mut fewest, mut fewer_at) = (now.kernel.sockets_count, Instant::now());
     let (mut rss, mut rests_since) = (now.server_rss(), Instant::now());

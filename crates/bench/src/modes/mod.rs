@@ -4,6 +4,7 @@
 pub(crate) mod common;
 pub mod connect;
 pub mod fanout;
+pub mod hostile;
 pub mod idle;
 pub mod publish;
 mod publishing;

@@ -1,6 +1,7 @@
 //! Each mode against a hub that does wrong what it is told to: the report has to say exactly that.
 
 mod delivery;
+mod hostile;
 mod mock;
 mod publish;
 mod replay;

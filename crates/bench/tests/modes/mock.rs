@@ -36,6 +36,10 @@ pub(crate) struct Faults {
     pub(crate) refuses_after: Option<usize>,
     /// The first stream is closed after this many deliveries to it.
     pub(crate) drops_after: Option<u64>,
+    /// The token that publishes need; without one every publish is taken.
+    pub(crate) token: Option<&'static str>,
+    /// Closed streams that its metrics have no reason for.
+    pub(crate) unexplained: usize,
     /// Every stream gets the events of every topic.
     pub(crate) ignores_topics: bool,
 }
@@ -99,6 +103,11 @@ impl Mock {
         Ok(Self { address })
     }
 
+    /// Its address, which has its metrics, too.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its address as that of a Mercure hub.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/.well-known/mercure", self.address)
@@ -114,6 +123,7 @@ impl Shared {
 struct Request {
     line: String,
     last_event_id: Option<String>,
+    authorization: Option<String>,
     is_batch: bool,
     body: Vec<u8>,
 }
@@ -122,6 +132,9 @@ fn serve(shared: &Shared, mut socket: TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let mut reader = BufReader::new(socket.try_clone()?);
     while let Some(request) = read_request(&mut reader)? {
+        if request.line.starts_with("GET /metrics ") {
+            return socket.write_all(metrics(shared).as_bytes());
+        }
         if request.line.starts_with("GET ") {
             return subscribe(shared, socket, &request);
         }
@@ -141,6 +154,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
     let mut request = Request {
         line,
         last_event_id: None,
+        authorization: None,
         is_batch: false,
         body: vec![],
     };
@@ -153,6 +167,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
         let value = value.trim();
         match name.to_ascii_lowercase().as_str() {
             "last-event-id" => request.last_event_id = Some(value.to_owned()),
+            "authorization" => request.authorization = Some(value.to_owned()),
             "content-type" => request.is_batch = value == "application/x-ndjson",
             "content-length" => {
                 let length: usize = value.parse().map_err(io::Error::other)?;
@@ -214,8 +229,28 @@ fn subscribe(shared: &Shared, mut socket: TcpStream, request: &Request) -> io::R
     ended.map(drop)
 }
 
+/// The metrics of a hub, as far as streams go.
+fn metrics(shared: &Shared) -> String {
+    let state = shared.state();
+    let (opened, open) = (state.opened, state.streams.len());
+    let closed = opened.saturating_sub(open + shared.faults.unexplained);
+    let page = format!(
+        "gush_streams_opened_total {opened}\n\
+         gush_subscribers_open{{sink=\"tcp\"}} {open}\n\
+         gush_streams_closed_total{{reason=\"peer_left\"}} {closed}\n"
+    );
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+        page.len()
+    )
+}
+
 /// The answer to a publish; `None` closes the connection.
 fn publish(shared: &Shared, request: &Request) -> Option<String> {
+    let needed = shared.faults.token.map(|token| format!("Bearer {token}"));
+    if needed.is_some() && request.authorization != needed {
+        return Some("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n".to_owned());
+    }
     let until = Instant::now() + shared.faults.delay;
     while let Some(left) = until
         .checked_duration_since(Instant::now())

@@ -164,6 +164,7 @@ fn load(subscribers: u64) -> Vec<Arg> {
 /// Arguments that only one or two modes read.
 fn special() -> Vec<Arg> {
     let resume = "Resume after this percentage of the published events [default: 0]";
+    let admin = "Admin listener of a gush hub (127.0.0.1:3001), whose metrics are read";
     let id = "Replay what the server has already, after this id (or earliest); publish nothing";
     let arguments = vec![
         flag(
@@ -184,6 +185,7 @@ fn special() -> Vec<Arg> {
             "Live streams, measured alone and beside the replays [default: 0]",
         )
         .value_parser(value_parser!(u64)),
+        option("admin", "ADDRESS", admin).value_parser(value_parser!(SocketAddr)),
         option("share", "PERCENT", "Streams that never read [default: 5]").value_parser(percent),
         option(
             "rounds",

@@ -1,7 +1,7 @@
 //! The modes: what each is for, and which arguments it reads.
 
 use clap::Command;
-use gush_bench::modes::{connect, fanout, idle, publish, replay, slow, topics};
+use gush_bench::modes::{connect, fanout, hostile, idle, publish, replay, slow, topics};
 use gush_bench::{BenchError, BenchOptions, Progress, Report, floor};
 
 use super::arguments;
@@ -231,6 +231,39 @@ Examples:
         ],
         subscribers: 1000,
         run: slow::run,
+    },
+    Mode {
+        name: "hostile",
+        about: "Let one tenth of the subscribers be hostile, and see what the others notice",
+        more: "The other nine tenths are measured alone and then beside the hostile ones, and both \
+               runs are printed side by side: p99 may be twice the quiet one. The hostile ones \
+               never read, read one byte per second, reset, leave heads half sent, open connections, \
+               publish with a bad token, or come and go, a seventh each. Memory and descriptors of \
+               the server have to be back afterwards. With --admin a gush hub is asked why each \
+               stream was closed. The memory budget is that of a hub with default settings and as \
+               many streams. Run it as root for the kernel's memory.",
+        examples: "\
+Examples:
+  gush bench hostile --admin 127.0.0.1:3001 --publisher-key \"$KEY\"
+  gush bench hostile --subscribers 1000 --rate 20 --seconds 30 --json --publisher-key \"$KEY\"",
+        arguments: &[
+            "publish",
+            "publish-body",
+            "publish-header",
+            "publisher-key",
+            "publisher-token",
+            "subscribers",
+            "admin",
+            "events",
+            "seconds",
+            "rate",
+            "window",
+            "size",
+            "publishers",
+            "connect-rate",
+        ],
+        subscribers: 10_000,
+        run: hostile::run,
     },
     Mode {
         name: "floor",

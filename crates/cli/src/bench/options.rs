@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::parser::MatchesError;
-use gush_bench::options::{BenchOptions, BodyFormat, Reference, Wait};
+use gush_bench::options::{BenchOptions, BodyFormat, MemoryBudget, Reference, Wait};
+use gush_hub::budget::Budget;
+use gush_hub::config::Settings;
 
 use super::modes::Mode;
 use crate::credentials::variable;
@@ -49,6 +51,8 @@ pub(super) fn read(mode: &Mode, matches: &ArgMatches) -> Result<BenchOptions, Fa
         connect_rate: given.one("connect-rate"),
         publishers: given.one("publishers").unwrap_or(defaults.publishers),
         share: given.one("share").unwrap_or(defaults.share),
+        admin: given.one("admin"),
+        budget: Some(budget(given.one("subscribers").unwrap_or(mode.subscribers))),
         wait: if is_set("spin") {
             Wait::Spin
         } else if is_set("tick") {
@@ -105,6 +109,16 @@ fn known<T>(read: Result<T, MatchesError>) -> Option<T> {
 
 fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+/// What a hub with default settings may take for so many streams.
+fn budget(streams: u64) -> MemoryBudget {
+    let streams = usize::try_from(streams).unwrap_or(usize::MAX);
+    let budget = Budget::new(&Settings::default(), streams);
+    MemoryBudget {
+        user_bytes: budget.user_bytes as u64,
+        kernel_bytes: budget.kernel_bytes as u64,
+    }
 }
 
 fn body_format(text: &str) -> Result<BodyFormat, Failure> {
@@ -212,6 +226,13 @@ mod tests {
         assert_eq!(there.resume_id.as_deref(), Some("earliest"));
         let slow = read_as("slow --share 7.5");
         assert!((slow.share - 7.5).abs() < 1e-9);
+        let hostile = read_as("hostile --subscribers 50 --admin 127.0.0.1:9");
+        assert_eq!(hostile.admin.map(|admin| admin.port()), Some(9));
+        assert!(
+            hostile
+                .budget
+                .is_some_and(|budget| budget.user_bytes > 50 * 512)
+        );
         let idle = read_as("idle --broadcast --topics 9");
         assert!(idle.is_broadcast);
         assert_eq!(idle.topics, 9);

@@ -170,7 +170,7 @@ fn wrong_usage_is_exit_code_2() -> Outcome<()> {
 fn every_mode_explains_itself() -> Outcome<()> {
     let help = run(&["bench", "--help"])?;
     for mode in [
-        "idle", "fanout", "topics", "publish", "replay", "connect", "slow", "floor",
+        "idle", "fanout", "topics", "publish", "replay", "connect", "slow", "hostile", "floor",
     ] {
         holds(&help.stdout, &[mode])?;
         let finished = run(&["bench", mode, "--help"])?;
@@ -206,4 +206,57 @@ fn capacity_is_computed_and_compared_with_the_host() -> Outcome<()> {
         &finished.stderr,
         &["16,000,000 streams do not fit on this host"],
     )
+}
+
+/// How the two latencies compare is not asserted: it depends on the machine.
+#[test]
+fn good_streams_of_a_hub_get_everything_beside_a_hostile_tenth() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .anonymous()
+        .start()?;
+    let url = format!("http://{}/.well-known/mercure", hub.address());
+    let (token, admin) = (hub.publisher_token()?, hub.admin()?.to_string());
+    let of_hub = [
+        "--url",
+        &url,
+        "--publisher-token",
+        &token,
+        "--admin",
+        &admin,
+    ];
+    let load = [
+        "--subscribers",
+        "300",
+        "--events",
+        "30",
+        "--rate",
+        "20",
+        "--json",
+    ];
+    let finished = run(&[&["bench", "hostile"], &of_hub[..], &load[..]].concat())?;
+    let report = json(&finished)?;
+    let counts = [
+        ("good_count", 270),
+        ("hostile_count", 30),
+        ("delivered_quiet_count", 270 * 30),
+        ("delivered_hostile_count", 270 * 30),
+        ("lost_count", 0),
+        ("doubled_count", 0),
+        ("reordered_count", 0),
+        ("dropped_count", 0),
+        ("bad_publishes_accepted_count", 0),
+        ("streams_open_after_count", 0),
+    ];
+    for (name, expected) in counts {
+        assert_eq!(report["results"][name], expected, "{name} in {report}");
+    }
+    let checks = report["checks"].as_array().into_iter().flatten();
+    let failed = checks.filter(|check| check["passed"] != true);
+    let failed: Vec<&Value> = failed
+        .filter(|check| check["name"] != "p99 at most 2 times the quiet one")
+        .collect();
+    assert!(failed.is_empty(), "{failed:?} in {report}");
+    let refused = report["results"]["bad_publishes_refused_count"].as_f64();
+    assert!(refused > Some(0.0), "{report}");
+    Ok(())
 }

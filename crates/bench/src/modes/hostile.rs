@@ -1,0 +1,197 @@
+//! Mode `hostile`: one tenth of the subscribers is hostile. What do the other nine notice, what
+//! does it cost the server, and is all of it given back?
+//!
+//! The good ones are measured alone first and then beside the hostile ones, in one run.
+
+mod counters;
+mod crew;
+mod peer;
+mod watch;
+mod write;
+
+use std::time::{Duration, Instant};
+
+use super::common::{Measured, Moment, plan, role_of, server_of, topic_name};
+use super::fanout::nothing_opened;
+use super::idle::wait_closed;
+use crate::engine::load::Load;
+use crate::engine::{Counts, Fleet, Plan};
+use crate::error::BenchError;
+use crate::options::BenchOptions;
+use crate::procfs::Processes;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::target::Target;
+use crate::token;
+use counters::Counters;
+use crew::Crew;
+use peer::{Requests, Tally};
+use watch::{Peak, watched};
+use write::Findings;
+
+/// One of so many subscribers is hostile.
+const HOSTILE_OF: u64 = 10;
+/// Events per second where neither a rate nor a window was given: slow enough that one has reached
+/// everybody before the next, so that latency is not waiting in line.
+const DEFAULT_RATE: f64 = 2.0;
+/// How long each of the two parts publishes where neither events nor a time was given.
+const DEFAULT_DURATION: Duration = Duration::from_secs(20);
+/// Key of the tokens that no server accepts.
+const WRONG_KEY: &str = "a key that no server has, of more than 32 bytes";
+/// Descriptors above those of the start that are no leak: the server's own, such as a log's.
+const DESCRIPTORS_SLACK: u64 = 32;
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// One of the two parts of a run.
+struct Part {
+    measured: Measured,
+    counts: Counts,
+    peak: Peak,
+}
+
+/// The server before and after everything.
+struct Rest {
+    moment: Moment,
+    descriptors: Option<u64>,
+    counters: Option<Counters>,
+}
+
+/// Runs the mode.
+///
+/// # Errors
+/// [`BenchError`] for too few subscribers, or when the target or its admin listener cannot be used.
+pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
+    let hostile = options.subscribers / HOSTILE_OF;
+    if hostile == 0 {
+        let text = format!("at least {HOSTILE_OF} subscribers are needed");
+        return Err(BenchError::Usage(text));
+    }
+    let good = options.subscribers - hostile;
+    let target = Target::from_options(options)?;
+    let requests = requests(options, &target)?;
+    let server = server_of(options, &target);
+    let load = load(options, &target);
+    let before = Rest::now(&server, options)?;
+
+    let mut fleet = Fleet::start(
+        Plan {
+            beside: hostile,
+            ..plan(options, &target, |number| role_of(Some(number), 1))
+        },
+        options,
+    )?;
+    progress.phase("opening good streams", good);
+    if fleet.open(good, options.connect_rate, progress).opened == 0 {
+        return Err(nothing_opened(&fleet));
+    }
+    progress.phase("delivering, all quiet", 0);
+    let quiet = Part::run(&fleet, &load, &server, progress)?;
+    progress.phase("sending off the hostile ones", hostile);
+    let crew = Crew::start(hostile, requests, options.patience)?;
+    progress.phase("delivering beside hostile ones", 0);
+    let beside = Part::run(&fleet, &load, &server, progress)?;
+    let tally = crew.finish();
+    let end = fleet.finish();
+    progress.phase("waiting for everything to be given back", 0);
+    let after = Rest::settled(&server, &before, options)?;
+    progress.end();
+
+    let findings = Findings {
+        readers: good,
+        hostile,
+        quiet: &quiet,
+        beside: &beside,
+        end,
+        tally,
+        before: &before,
+        after: &after,
+    };
+    Ok(findings.report(options, &target, &load))
+}
+
+/// The load of each part; the numbering goes on from one to the other.
+fn load<'a>(options: &BenchOptions, target: &'a Target) -> Load<'a> {
+    let mut load = Load::from_options(options, target, &topic_name);
+    load.duration = options.duration_or(DEFAULT_DURATION);
+    if options.window.is_none() {
+        load.rate = options.rate.or(Some(DEFAULT_RATE));
+    }
+    load
+}
+
+/// What the hostile ones send: subscribes as those of the others, and publishes with a token that
+/// is well made and signed with another key, so that the server has to compute to find out.
+fn requests(options: &BenchOptions, target: &Target) -> Result<Requests, BenchError> {
+    let forger = Target::from_options(&BenchOptions {
+        publisher_key: None,
+        publisher_token: Some(token::publisher(WRONG_KEY)),
+        ..options.clone()
+    })?;
+    let topic = topic_name(0);
+    let mut publish = Vec::new();
+    forger.push_publish_request(&topic, "nobody may get this", &mut publish);
+    Ok(Requests {
+        subscribe_at: target.subscribe_address(),
+        publish_at: target.publish_address(),
+        subscribe: target.subscribe_request(&topic),
+        publish,
+    })
+}
+
+impl Part {
+    fn run(
+        fleet: &Fleet,
+        load: &Load<'_>,
+        server: &Processes,
+        progress: &Progress,
+    ) -> Result<Self, BenchError> {
+        let before = fleet.counts();
+        let (measured, peak) = watched(server, || Measured::run(fleet, load, server, progress))?;
+        Ok(Self {
+            measured: measured?,
+            counts: fleet.counts().since(before),
+            peak,
+        })
+    }
+}
+
+impl Rest {
+    fn now(server: &Processes, options: &BenchOptions) -> Result<Self, BenchError> {
+        Ok(Self {
+            moment: Moment::now(server),
+            descriptors: server.descriptors(),
+            counters: options.admin.map(Counters::read).transpose()?,
+        })
+    }
+
+    /// The same once the server is at rest, or nothing has changed for the options' patience.
+    fn settled(
+        server: &Processes,
+        before: &Self,
+        options: &BenchOptions,
+    ) -> Result<Self, BenchError> {
+        let moment = wait_closed(server, &before.moment, options.patience);
+        let settle = |admin| Counters::settled(admin, options.patience);
+        let counters = options.admin.map(settle).transpose()?;
+        let begin = Instant::now();
+        let mut after = Self {
+            moment,
+            descriptors: server.descriptors(),
+            counters,
+        };
+        while !after.has_descriptors_of(before) && begin.elapsed() < options.patience {
+            std::thread::park_timeout(LOOK);
+            after.descriptors = server.descriptors();
+        }
+        Ok(after)
+    }
+
+    /// Whether no more descriptors are open than at the start, or nearly.
+    fn has_descriptors_of(&self, before: &Self) -> bool {
+        match (self.descriptors, before.descriptors) {
+            (Some(now), Some(then)) => now <= then + DESCRIPTORS_SLACK,
+            _ => true,
+        }
+    }
+}
