@@ -30,8 +30,10 @@ pub enum Reference {
 pub struct MemoryBudget {
     /// Resident memory of its processes.
     pub user_bytes: u64,
-    /// Kernel memory of its side of the sockets.
+    /// Kernel memory of its side of the sockets while all of them are idle.
     pub kernel_bytes: u64,
+    /// Sent bytes that may wait in the kernel for one stream that does not read.
+    pub unread_bytes: u64,
 }
 
 /// The options of `gush bench`. Modes ignore what does not concern them.

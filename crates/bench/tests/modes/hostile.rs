@@ -126,6 +126,7 @@ fn memory_above_the_budget_fails() {
         budget: Some(MemoryBudget {
             user_bytes: 1,
             kernel_bytes: u64::MAX / 4,
+            unread_bytes: 0,
         }),
         ..options()
     };

@@ -114,8 +114,11 @@ fn duration(seconds: f64) -> Duration {
 /// What a hub with default settings may take for so many streams.
 fn budget(streams: u64) -> MemoryBudget {
     let streams = usize::try_from(streams).unwrap_or(usize::MAX);
-    let budget = Budget::new(&Settings::default(), streams);
+    let settings = Settings::default();
+    let budget = Budget::new(&settings, streams);
     MemoryBudget {
+        // Linux counts what a buffer holds with what it takes to hold it: up to twice.
+        unread_bytes: 2 * settings.send_buffer as u64,
         user_bytes: budget.user_bytes as u64,
         kernel_bytes: budget.kernel_bytes as u64,
     }
