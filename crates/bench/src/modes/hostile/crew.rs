@@ -80,21 +80,21 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// A turn that is due: when, whose, and whether it is the peer's first.
+type Turn = Reverse<(u64, usize, bool)>;
+
 fn work(count: u64, requests: &Requests, shared: &Shared) -> Tally {
     let mut tally = Tally::default();
-    let begin = now_ns();
     let mut peers: Vec<Peer> = (0..count)
         .map(|number| Peer::new(number, requests.subscribe_at))
         .collect();
-    let step = SPREAD_NS / count.max(1);
-    let first = (0..)
-        .zip(0..peers.len())
-        .map(|(turn, peer)| Reverse((begin + turn * step, peer)));
-    let mut turns: BinaryHeap<Reverse<(u64, usize)>> = first.collect();
-    let mut begun = 0;
+    let (start, step) = (now_ns(), SPREAD_NS / count.max(1));
+    let first = (0..).zip(0..peers.len());
+    let first = first.map(|(place, number)| Reverse((start + place * step, number, true)));
+    let mut turns: BinaryHeap<Turn> = first.collect();
     while !shared.is_over.load(Ordering::Acquire) {
         let now = now_ns();
-        let Some(Reverse((due, number))) = turns.peek().copied() else {
+        let Some(Reverse((due, number, is_first))) = turns.peek().copied() else {
             break;
         };
         if due > now {
@@ -105,12 +105,10 @@ fn work(count: u64, requests: &Requests, shared: &Shared) -> Tally {
         let peer = &mut peers[number];
         peer.act(requests, &mut tally);
         // A turn that was late is not made good for by a burst.
-        turns.push(Reverse((now + nanos(peer.period()), number)));
-        if begun < count {
-            begun += 1;
-            // The first turns come before every second one, or nearly so: close enough to begin.
-            shared.begun.store(begun, Ordering::Release);
-        }
+        turns.push(Reverse((now + nanos(peer.period()), number, false)));
+        shared
+            .begun
+            .fetch_add(u64::from(is_first), Ordering::Release);
     }
     tally
 }
