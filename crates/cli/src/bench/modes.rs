@@ -238,7 +238,8 @@ Examples:
         more: "The other nine tenths are measured alone and then beside the hostile ones, and both \
                runs are printed side by side: p99 may be twice the quiet one. The hostile ones \
                never read, read one byte per second, reset, leave heads half sent, open \
-               connections, publish with a bad token, or come and go, a seventh each. Memory and descriptors of \
+               connections, publish with a bad token, or come and \
+               go, a seventh each. Memory and descriptors of \
                the server have to be back afterwards. With --admin a gush hub is asked why each \
                stream was closed. The memory budget is that of a hub with default settings and as \
                many streams. Run it as root for the kernel's memory.",
