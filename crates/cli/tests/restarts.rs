@@ -1,6 +1,8 @@
-//! Restarts under load, counted: drains and `kill -9`, one after the other, while publishers
+//! Restarts under load, counted: upgrades, then drains and `kill -9` in any order, while publishers
 //! publish and readers resume with the ids they have. Every reader gets every event once, in the
-//! log's order, and what was acknowledged is among them.
+//! log's order, and what was acknowledged is among them. Over the upgrades no stream ends, no
+//! connection is refused and every publish is answered: Firefox, which never comes back after one
+//! refused connection, would not notice.
 //!
 //! Five of each with the other tests. As many as you like:
 //! `GUSH_RESTARTS=200 cargo test --release --package gush --test restarts -- --nocapture`
@@ -11,6 +13,7 @@ use gush_testkit::{
 };
 use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -25,6 +28,7 @@ const ROUNDS: usize = 5;
 /// How a hub is taken down.
 #[derive(Clone, Copy, Debug)]
 enum Way {
+    Upgrade,
     Drain,
     Kill,
 }
@@ -51,11 +55,13 @@ struct Load {
     answers: AtomicU64,
     refused: AtomicU64,
     resumed: AtomicU64,
+    probes: AtomicU64,
+    is_upgraded: AtomicBool,
     is_over: AtomicBool,
 }
 
 #[test]
-fn nothing_is_lost_or_doubled_by_drains_and_kills() -> Outcome<()> {
+fn nothing_is_lost_or_doubled_by_upgrades_drains_and_kills() -> Outcome<()> {
     let rounds = match std::env::var("GUSH_RESTARTS") {
         Ok(text) => text
             .parse()
@@ -73,6 +79,7 @@ fn nothing_is_lost_or_doubled_by_drains_and_kills() -> Outcome<()> {
         .option("--segment-bytes", "64KiB")
         .option("--retention-bytes", "1GiB")
         .option("--drain-window", "200ms");
+    let upgrades = vec![Way::Upgrade; rounds];
     let mut ways = [vec![Way::Drain; rounds], vec![Way::Kill; rounds]].concat();
     random.shuffle(&mut ways);
     let hub = builder.start()?;
@@ -84,10 +91,12 @@ fn nothing_is_lost_or_doubled_by_drains_and_kills() -> Outcome<()> {
         answers: AtomicU64::new(0),
         refused: AtomicU64::new(0),
         resumed: AtomicU64::new(0),
+        probes: AtomicU64::new(0),
+        is_upgraded: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
     };
     let begun = Instant::now();
-    let (hub, followed) = run(hub, &load, &ways, &mut random)
+    let (hub, followed) = run(hub, &load, (&upgrades, &ways), &mut random)
         .map_err(|failure| failure.within(format!("seed {seed}")))?;
     let stored = follow(&load, &hub)?;
     check_readers(&stored, &followed)?;
@@ -97,14 +106,16 @@ fn nothing_is_lost_or_doubled_by_drains_and_kills() -> Outcome<()> {
         .unwrap_or_else(PoisonError::into_inner);
     let doubtful = check_ledger(&stored, &ledger)?;
     println!(
-        "{rounds} drains and {rounds} kills in {:.0} s: {} events acknowledged and {doubtful} of \
-         {} without an answer stored; {READERS} readers resumed {} times, 0 lost, 0 doubled; {} \
-         publishes refused",
+        "{rounds} upgrades, {rounds} drains and {rounds} kills in {:.0} s: {} events acknowledged \
+         and {doubtful} of {} without an answer stored; {READERS} readers resumed {} times, 0 lost, 0 doubled; {} \
+         publishes refused; over the upgrades no stream ended and {} new connections were \
+         answered",
         begun.elapsed().as_secs_f64(),
         ledger.acknowledged.len(),
         ledger.unknown.len(),
         load.resumed.load(Ordering::Relaxed),
         load.refused.load(Ordering::Relaxed),
+        load.probes.load(Ordering::Relaxed),
     );
     Ok(())
 }
@@ -124,7 +135,7 @@ fn free_address(random: &mut fastrand::Rng) -> Outcome<SocketAddr> {
 fn run(
     hub: HubProcess,
     load: &Load,
-    ways: &[Way],
+    (upgrades, ways): (&[Way], &[Way]),
     random: &mut fastrand::Rng,
 ) -> Outcome<(HubProcess, Vec<Vec<Event>>)> {
     std::thread::scope(|scope| {
@@ -132,7 +143,16 @@ fn run(
         let publishers: Vec<_> = (0..PUBLISHERS)
             .map(|publisher| scope.spawn(move || publish(load, publisher)))
             .collect();
-        let restarted = restart_all(hub, load, ways, random);
+        let probe = scope.spawn(|| keep_connecting(load));
+        let after = restart_all(hub, load, upgrades, random);
+        load.is_upgraded.store(true, Ordering::Release);
+        let probed = probe
+            .join()
+            .map_err(|_| Failure::new("the probe panicked"))
+            .flatten();
+        let restarted = after
+            .and_then(|hub| probed.and_then(|()| check_unnoticed(load)).map(|()| hub))
+            .and_then(|hub| restart_all(hub, load, ways, random));
         load.is_over.store(true, Ordering::Release);
         let panicked = |_| Failure::new("a thread panicked");
         for publisher in publishers {
@@ -162,19 +182,81 @@ fn restart_all(
             Ok((load.answers.load(Ordering::Relaxed) >= enough).then_some(()))
         })
         .map_err(|failure| failure.within(format!("round {round}\n{}", hub.output())))?;
+        let pid = hub.serving_pid();
         match way {
-            Way::Kill => hub.sigkill()?,
+            Way::Upgrade => {
+                hub.upgrade()?;
+                wait_gone(&mut hub, pid, Some(0))?;
+                continue;
+            }
+            Way::Kill => {
+                signal("KILL", pid)?;
+                wait_gone(&mut hub, pid, None)?;
+            }
             Way::Drain => {
-                hub.sigterm()?;
-                let status = hub.wait_exit(PATIENCE)?;
-                if !status.success() {
-                    return Failure::mismatch("exit", "0", format!("{status}\n{}", hub.output()));
-                }
+                signal("TERM", pid)?;
+                wait_gone(&mut hub, pid, Some(0))?;
             }
         }
         hub = hub.builder().start()?;
     }
     Ok(hub)
+}
+
+fn signal(name: &str, pid: u32) -> Outcome<()> {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("kill -{name} {pid}: {status}")))
+}
+
+/// Waits for the end of a process, and looks at its exit code where it is this one's child: after
+/// an upgrade it is somebody else's.
+fn wait_gone(hub: &mut HubProcess, pid: u32, code: Option<i32>) -> Outcome<()> {
+    if pid == hub.pid() {
+        let status = hub.wait_exit(PATIENCE)?;
+        if status.code() == code {
+            return Ok(());
+        }
+        return Failure::mismatch(
+            "exit",
+            format!("{code:?}"),
+            format!("{status}\n{}", hub.output()),
+        );
+    }
+    eventually("the process's end", PATIENCE, || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let is_gone = stat.map_or(true, |stat| stat.contains(") Z "));
+        Ok(is_gone.then_some(()))
+    })
+}
+
+/// Connects again and again while the hub is upgraded: any failure is a Firefox lost.
+fn keep_connecting(load: &Load) -> Outcome<()> {
+    while !load.is_upgraded.load(Ordering::Acquire) {
+        let answer = Connection::open(load.address)?.exchange(&Request::get("/healthz"))?;
+        answer.expect_status(&[200])?;
+        load.probes.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Over the upgrades no stream has ended, and no publish was refused or left without an answer.
+fn check_unnoticed(load: &Load) -> Outcome<()> {
+    let ledger = load.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+    let resumed = load.resumed.load(Ordering::Relaxed);
+    let refused = load.refused.load(Ordering::Relaxed);
+    if resumed + refused == 0 && ledger.unknown.is_empty() {
+        return Ok(());
+    }
+    let got = format!(
+        "{resumed} streams, {refused} refused, {:?} unanswered",
+        ledger.unknown
+    );
+    Failure::mismatch("ended over upgrades", "nothing", got)
 }
 
 fn subscribe(load: &Load, last_id: Option<&str>) -> Outcome<SseStream> {
