@@ -9,16 +9,16 @@ fn the_bytes_of_a_frame_belong_to_the_version() {
     let frame = frame_of_an_event();
     assert_eq!(
         std::str::from_utf8(frame.framed(Framing::Raw)),
-        Ok("id: own\nevent: kind\nretry: 7\ndata: a\ndata: b\n\n")
+        Ok("event: kind\nretry: 7\nid: own\ndata: a\ndata: b\n\n")
     );
     assert_eq!(
         std::str::from_utf8(frame.framed(Framing::Chunked)),
-        Ok("2c\r\nid: own\nevent: kind\nretry: 7\ndata: a\ndata: b\n\n\r\n")
+        Ok("2c\r\nevent: kind\nretry: 7\nid: own\ndata: a\ndata: b\n\n\r\n")
     );
     let heartbeat = Frame::of_text(gush_sse::HEARTBEAT);
     assert_eq!(
         std::str::from_utf8(heartbeat.framed(Framing::Chunked)),
-        Ok("3\r\n:\n\n\r\n")
+        Ok("2\r\n:\n\r\n")
     );
 }
 
