@@ -13,7 +13,7 @@ fn the_bytes_of_a_frame_belong_to_the_version() {
     );
     assert_eq!(
         std::str::from_utf8(frame.framed(Framing::Chunked)),
-        Ok("2c\r\nevent: kind\nretry: 7\nid: own\ndata: a\ndata: b\n\n\r\n")
+        Ok("2e\r\nevent: kind\nretry: 7\nid: own\ndata: a\ndata: b\n\n\r\n")
     );
     let heartbeat = Frame::of_text(gush_sse::HEARTBEAT);
     assert_eq!(
