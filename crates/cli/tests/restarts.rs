@@ -107,7 +107,8 @@ fn nothing_is_lost_or_doubled_by_upgrades_drains_and_kills() -> Outcome<()> {
     let doubtful = check_ledger(&stored, &ledger)?;
     println!(
         "{rounds} upgrades, {rounds} drains and {rounds} kills in {:.0} s: {} events acknowledged \
-         and {doubtful} of {} without an answer stored; {READERS} readers resumed {} times, 0 lost, 0 doubled; {} \
+         and {doubtful} of {} without an answer stored; {READERS} readers \
+         resumed {} times, 0 lost, 0 doubled; {} \
          publishes refused; over the upgrades no stream ended and {} new connections were \
          answered",
         begun.elapsed().as_secs_f64(),
