@@ -197,9 +197,9 @@ fn churn(t: &Target, n: usize) -> Outcome<()> {
 }
 
 fn half_closes(t: &Target) -> Outcome<()> {
+    let open = t.open_subscribers()?;
     let mut healthy = Healthy::open(t)?;
     let topic = t.topic();
-    let open = t.open_subscribers()?;
     let request = subscribe_request(t, &topic)?;
     for round in 0..60 {
         let mut connection = t.connect()?;
@@ -226,18 +226,18 @@ fn half_closes(t: &Target) -> Outcome<()> {
             }
         }
     }
-    t.until_subscribers(open)?;
+    t.until_subscribers(open.map(|before| before + 1))?;
     healthy.check(t)
 }
 
 fn leaving_during_replay(t: &Target) -> Outcome<()> {
+    let open = t.open_subscribers()?;
     let mut healthy = Healthy::open(t)?;
     let topic = t.topic();
     let first = t.say(&topic, "first")?;
     for n in 0..40 {
         t.say(&topic, &format!("{n} {}", "x".repeat(32 << 10)))?;
     }
-    let open = t.open_subscribers()?;
     let request = subscribe_request(t, &topic)?.header("Last-Event-ID", &first);
     for round in 0..120 {
         let mut connection = t.connect()?;
@@ -249,7 +249,7 @@ fn leaving_during_replay(t: &Target) -> Outcome<()> {
             peers::reset(connection)?;
         }
     }
-    t.until_subscribers(open)?;
+    t.until_subscribers(open.map(|before| before + 1))?;
     let mut patient = t.resume(&topic, &first)?;
     for n in 0..40 {
         let data = patient.next_event()?.data;

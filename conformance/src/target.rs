@@ -280,11 +280,12 @@ impl Target {
         Ok(Some(counts.sum()))
     }
 
-    /// Waits until no more streams are open than there were.
-    pub(crate) fn until_subscribers(&self, before: Option<u64>) -> Outcome<()> {
+    /// Waits until at most `most` streams are open. A hub counts a stream at the end of the turn that
+    /// took it in, which can be after its first event: count before opening those that stay.
+    pub(crate) fn until_subscribers(&self, most: Option<u64>) -> Outcome<()> {
         eventually("streams that have left are gone", PATIENCE, || {
             let open = self.open_subscribers()?;
-            Ok((open <= before).then_some(()))
+            Ok((open <= most).then_some(()))
         })
     }
 }
