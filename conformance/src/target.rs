@@ -280,8 +280,8 @@ impl Target {
         Ok(Some(counts.sum()))
     }
 
-    /// Waits until at most `most` streams are open. A hub counts a stream at the end of the turn that
-    /// took it in, which can be after its first event: count before opening those that stay.
+    /// Waits until at most `most` streams are open. A hub counts a stream at the end of the turn
+    /// that took it in, which can be after its first event: count before opening those that stay.
     pub(crate) fn until_subscribers(&self, most: Option<u64>) -> Outcome<()> {
         eventually("streams that have left are gone", PATIENCE, || {
             let open = self.open_subscribers()?;

@@ -2,7 +2,8 @@
 //!
 //! Clients open their streams, are all dropped in one moment, and come back as their behaviour
 //! says, while events are published. What happened is written down with its time and then counted
-//! by the very [`Tally`] of the simulation, which is played beside it with the same parameters.
+//! by the very [`Tally`](super::tally::Tally) of the simulation, which is played beside it with
+//! the same parameters.
 
 use std::path::PathBuf;
 use std::time::Duration;
