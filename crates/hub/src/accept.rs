@@ -322,7 +322,11 @@ async fn subscribe_fast(
 ) -> Ended {
     let hub = &listener.hub;
     let (headers, query) = (&request.headers, &request.query);
-    let admission = match subscribe::admit(hub, peer, headers, query, Becomes::Socket).await {
+    let admitted = subscribe::admit(hub, peer, headers, query, Becomes::Socket);
+    // Behind a guard of its own: this peer waits for an answer, and may give up without one.
+    let guard = &hub.metrics.panics.request;
+    let admitted = guard.watch("a subscribe", admitted).await;
+    let admission = match admitted.unwrap_or_else(|_| Err(admit::stream_failed())) {
         Ok(admission) => admission,
         Err(rejection) => return reject(hub, transport, headers, &rejection).await,
     };

@@ -43,6 +43,17 @@ pub fn failed() -> Rejection {
     Rejection::final_with(status, "the hub failed; its log says more")
 }
 
+/// The same of a request for a stream. An event source must survive it: what failed once may work
+/// when it comes back.
+#[must_use]
+pub fn stream_failed() -> Rejection {
+    Rejection {
+        retry: Some(Duration::ZERO),
+        may_be_soft: true,
+        ..failed()
+    }
+}
+
 /// The refusal of a subscribe while the hub drains.
 #[must_use]
 pub fn while_draining() -> Rejection {

@@ -137,11 +137,20 @@ impl Body for AnswerBody {
     }
 }
 
-/// Answers one request, with 500 if that panics: other streams of its connection go on.
+/// Answers one request, with a refusal if that panics: other streams of its connection go on.
 pub(crate) async fn guarded(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> Answer {
     let guard = &hub.metrics.panics.request;
+    // Only who asked for a stream is refused by its headers.
+    let is_stream = matches!(
+        route(request.method(), request.uri().path(), door),
+        Route::Subscribe { .. }
+    );
+    let headers = is_stream.then(|| request.headers().clone());
     let answered = guard.watch("a request", answer(hub, door, request)).await;
-    answered.unwrap_or_else(|_| refused(hub, &HeaderMap::new(), &admit::failed(), Asked::Other))
+    answered.unwrap_or_else(|_| match headers {
+        Some(headers) => refused(hub, &headers, &admit::stream_failed(), Asked::Stream),
+        None => refused(hub, &HeaderMap::new(), &admit::failed(), Asked::Other),
+    })
 }
 
 /// Answers one request.

@@ -127,6 +127,8 @@ pub async fn admit(
     query: &str,
     becomes: Becomes,
 ) -> Result<Admission, Rejection> {
+    #[cfg(test)]
+    tests::strike(query);
     let policy = hub.policy.load_full();
     admit::new_stream(hub)?;
     if becomes != Becomes::Head {
@@ -141,10 +143,7 @@ pub async fn admit(
     }
     let request = dialect::subscribe_request(headers, &pairs)?;
     hub.limits.topics(&policy, request.matchers.len())?;
-    if policy.has_ended(&request.matchers) {
-        refuse::hold_back(hub).await;
-        return Err(admit::ended());
-    }
+    unless_ended(hub, &policy, &request.matchers).await?;
     let client = peer.client(&policy, headers, claims.as_ref());
     let shares = shares(hub, &policy, peer, &client, becomes)?;
     let expires_at_ms = claims.as_ref().and_then(|claims| expiry(hub, claims));
@@ -172,7 +171,7 @@ pub async fn admit(
         told_until: None,
         places,
     };
-    let found = locate(hub, &mut selection, cursor).await;
+    let found = locate(hub, &mut selection, cursor).await?;
     let selection = Arc::new(selection);
     let told = hub.crowd.tell(&policy.settings);
     let first = first_bytes(told.line, found.gap.filter(|_| wants_gap));
@@ -189,6 +188,14 @@ pub async fn admit(
         shares,
         first,
     })
+}
+
+async fn unless_ended(hub: &Hub, policy: &Policy, topics: &[Matcher]) -> Result<(), Rejection> {
+    if !policy.has_ended(topics) {
+        return Ok(());
+    }
+    refuse::hold_back(hub).await;
+    Err(admit::ended())
 }
 
 /// What the stream holds of the limits per address and per subject.
@@ -234,15 +241,15 @@ struct Found {
     gap: Option<String>,
 }
 
-async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
+async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Result<Found, Rejection> {
     let bounds = hub.log.bounds();
     let (id, located) = match cursor {
         Cursor::Now => {
-            return Found {
+            return Ok(Found {
                 start: bounds.next,
                 answer_id: None,
                 gap: None,
-            };
+            });
         }
         Cursor::Earliest => {
             let answer_id = Some(EARLIEST.to_owned());
@@ -252,11 +259,11 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
                 let damaged = hub.replayer.damage.last_after(bounds.first);
                 selection.told_until = damaged.map(|gap| gap.until);
             }
-            return Found {
+            return Ok(Found {
                 start: bounds.first,
                 answer_id,
                 gap: None,
-            };
+            });
         }
         Cursor::After(id) => {
             let located = hub.log.locate(&id);
@@ -266,7 +273,7 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
     let after = match located {
         Located::After(offset) => Some(offset),
         Located::Unknown => None,
-        Located::Search => search(hub, &id).await,
+        Located::Search => search(hub, &id).await?,
     };
     if let Some(start) = after {
         let Some(damaged) = hub
@@ -275,11 +282,11 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
             .last_after(start)
             .filter(|_| !selection.wants_gap)
         else {
-            return Found {
+            return Ok(Found {
                 start,
                 answer_id: Some(id),
                 gap: None,
-            };
+            });
         };
         // Another id than the one asked for is the protocol's signal of loss: here that of the
         // last lost event.
@@ -287,23 +294,23 @@ async fn locate(hub: &Hub, selection: &mut Selection, cursor: Cursor) -> Found {
         let offset = Offset::from_u64(damaged.until.as_u64() - 1);
         let epoch = Position::parse(&id).map_or(bounds.epoch, |position| position.epoch);
         let lost = Position { epoch, offset };
-        return Found {
+        return Ok(Found {
             start,
             answer_id: Some(lost.to_string()),
             gap: None,
-        };
+        });
     }
     let is_trimmed = Position::parse(&id)
         .is_some_and(|position| position.epoch <= bounds.epoch && position.offset < bounds.first);
     let gap = dialect::gap_unknown(&id, is_trimmed, newest_place(&bounds).as_deref());
     let answer_id = last_readable(hub, selection, bounds.next)
-        .await
+        .await?
         .unwrap_or_else(|| EARLIEST.to_owned());
-    Found {
+    Ok(Found {
         start: bounds.next,
         answer_id: Some(answer_id),
         gap: Some(gap),
-    }
+    })
 }
 
 /// An id that stands for everything stored so far. Never a publisher's own one: the newest event
@@ -318,33 +325,52 @@ fn newest_place(bounds: &Bounds) -> Option<String> {
     Some(Position { epoch, offset }.to_string())
 }
 
-/// Looks a publisher's own id up, on a thread that may wait.
-async fn search(hub: &Hub, id: &str) -> Option<Offset> {
-    let _permit = hub.lookups.acquire().await.ok()?;
+/// Looks a publisher's own id up.
+async fn search(hub: &Hub, id: &str) -> Result<Option<Offset>, Rejection> {
     let log = Arc::clone(&hub.log);
     let id = id.to_owned();
-    let found = tokio::task::spawn_blocking(move || log.search(&id)).await;
-    match found {
-        Ok(Ok(offset)) => offset,
-        Ok(Err(error)) => {
+    match look_up(hub, move || log.search(&id)).await? {
+        Some(Ok(offset)) => Ok(offset),
+        Some(Err(error)) => {
             tracing::error!(%error, "a cursor could not be looked up; it counts as unknown");
-            None
+            Ok(None)
         }
-        Err(_) => None,
+        None => Ok(None),
     }
 }
 
-/// The newest stored id below `end` that this subscriber may read. Looked for on a thread that may
-/// wait, newest first, so that usually one small read decides.
-async fn last_readable(hub: &Hub, selection: &Selection, end: Offset) -> Option<String> {
-    // Whatever strangers ask for, the blocking threads stay free for others.
-    let _permit = hub.lookups.acquire().await.ok()?;
+/// The newest stored id below `end` that this subscriber may read. Looked for newest first, so that
+/// usually one small read decides.
+async fn last_readable(
+    hub: &Hub,
+    selection: &Selection,
+    end: Offset,
+) -> Result<Option<String>, Rejection> {
     let log = Arc::clone(&hub.log);
     let selection = selection.clone();
-    tokio::task::spawn_blocking(move || newest_below(&*log, &selection, end))
-        .await
+    let found = look_up(hub, move || newest_below(&*log, &selection, end)).await?;
+    Ok(found.flatten())
+}
+
+/// Looks something up in the log, on a thread that may wait; `None` while the process ends.
+///
+/// # Errors
+///
+/// Softly where it may be: it panicked. A cursor of which nothing is known is not an unknown one.
+async fn look_up<T: Send + 'static>(
+    hub: &Hub,
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, Rejection> {
+    // Whatever strangers ask for, the blocking threads stay free for others.
+    let Ok(_permit) = hub.lookups.acquire().await else {
+        return Ok(None);
+    };
+    let guard = Arc::clone(&hub.metrics.panics.request);
+    let looked = tokio::task::spawn_blocking(move || guard.run("a look-up in the log", look)).await;
+    looked
         .ok()
-        .flatten()
+        .transpose()
+        .map_err(|_panicked| admit::stream_failed())
 }
 
 fn newest_below(log: &dyn Log, selection: &Selection, end: Offset) -> Option<String> {
@@ -393,3 +419,6 @@ fn newest_between(
     }
     newest
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,7 @@ fn whole_seconds(duration: Duration) -> u64 {
 }
 
 /// 200, the delay, and the end: the event source comes back by itself.
-fn soft_answer(retry: Duration) -> Response<Bytes> {
+pub(crate) fn soft_answer(retry: Duration) -> Response<Bytes> {
     // 0 would make some clients come back in a loop. No blank line: it would end an event without
     // data, which some libraries hand to the application.
     let retry_ms = retry.as_millis().clamp(1, u128::from(u32::MAX));

@@ -333,18 +333,29 @@ async fn a_panic_ends_its_own_stream_and_no_other() {
     let mut other = Peer::get(address, "/events").await;
     assert!(other.until("data: 1\n\n").await);
 
-    let mut handler = Peer::get(address, "/panic").await;
+    let plain = "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut handler = Peer::send(address, plain).await;
     assert!(handler.until("500").await, "{}", handler.text());
     assert!(
         !handler.text().contains("on purpose"),
         "the peer learns nothing of it"
     );
 
+    // A browser's would give up for ever.
+    let mut event_source = Peer::get(address, "/panic").await;
+    let is_soft = event_source.until("\r\n\r\nretry: ").await;
+    assert!(is_soft, "{}", event_source.text());
+    assert!(event_source.text().starts_with("HTTP/1.1 200 OK\r\n"));
+    let hard = PanicGuardLayer::new(Arc::clone(&guard)).hard();
+    let mut told = Peer::get(serve(routes().layer(hard)).await, "/panic").await;
+    assert!(told.until("\r\nretry-after: ").await, "{}", told.text());
+    assert!(told.text().starts_with("HTTP/1.1 500 "));
+
     let mut body = Peer::get(address, "/broken").await;
     assert!(body.until("data: 1\n\n").await);
     // Cut off, without the last chunk that would make it a good end.
     assert!(!body.until("0\r\n\r\n").await, "{}", body.text());
-    assert_eq!(guard.caught(), 2);
+    assert_eq!(guard.caught(), 4);
 
     let mut later = Peer::get(address, "/events").await;
     assert!(later.until("data: 1\n\n").await);

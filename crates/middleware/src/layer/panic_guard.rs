@@ -1,9 +1,11 @@
-//! Panics of handlers and of running bodies: a handler that panics answers 500, a body that panics
-//! ends its stream as broken, so that no client takes it for a good end. Others go on.
+//! Panics of handlers and of running bodies: a handler that panics answers 500 (softly to an event
+//! source, which would give up at that), a body that panics ends its stream as broken, so that no
+//! client takes it for a good end. Others go on.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -13,17 +15,36 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::BoxError;
-use crate::{PanicGuard, Panicked, Refusal};
+use crate::refusal::soft_answer;
+use crate::{PanicGuard, Panicked, Refusal, accepts_event_stream};
+
+/// Shortest delay that a peer is told whose handler panicked; the longest is twice that. What
+/// panicked may do so for many at a time, who must not come back at the same moment.
+const DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// Puts a [`PanicGuard`] around a service.
 #[derive(Clone, Debug)]
-pub struct PanicGuardLayer(Arc<PanicGuard>);
+pub struct PanicGuardLayer {
+    guard: Arc<PanicGuard>,
+    is_soft: bool,
+}
 
 impl PanicGuardLayer {
-    /// Panics are counted by `guard`.
+    /// Panics are counted by `guard`. An event source whose handler panics is refused softly (see
+    /// [`Refusal::answer`]).
     #[must_use]
     pub const fn new(guard: Arc<PanicGuard>) -> Self {
-        Self(guard)
+        Self {
+            guard,
+            is_soft: true,
+        }
+    }
+
+    /// Answers 500 to event sources too, for a proxy in front that counts on statuses.
+    #[must_use]
+    pub fn hard(mut self) -> Self {
+        self.is_soft = false;
+        self
     }
 }
 
@@ -33,7 +54,7 @@ impl<S> Layer<S> for PanicGuardLayer {
     fn layer(&self, inner: S) -> Self::Service {
         PanicGuardService {
             inner,
-            guard: Arc::clone(&self.0),
+            layer: self.clone(),
         }
     }
 }
@@ -42,7 +63,7 @@ impl<S> Layer<S> for PanicGuardLayer {
 #[derive(Clone, Debug)]
 pub struct PanicGuardService<S> {
     inner: S,
-    guard: Arc<PanicGuard>,
+    layer: PanicGuardLayer,
 }
 
 impl<S, B, R> Service<Request<B>> for PanicGuardService<S>
@@ -58,22 +79,38 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let PanicGuardLayer { guard, is_soft } = &self.layer;
+        let is_soft = *is_soft && accepts_event_stream(request.headers());
         let inner = &mut self.inner;
-        let future = self.guard.run("a service", || inner.call(request));
+        let future = guard.run("a service", || inner.call(request));
         GuardedFuture {
             future: future.ok(),
-            guard: Arc::clone(&self.guard),
+            guard: Arc::clone(guard),
+            is_soft,
         }
     }
 }
 
 pin_project! {
-    /// An answer, or 500 when it panics.
+    /// An answer, or a refusal when it panics.
     pub struct GuardedFuture<F> {
         // `None`: it has panicked.
         #[pin]
         future: Option<F>,
         guard: Arc<PanicGuard>,
+        is_soft: bool,
+    }
+}
+
+/// What a peer gets whose handler panicked.
+fn refuse(is_soft: bool) -> Response<Bytes> {
+    let mut refusal = Refusal::final_with(StatusCode::INTERNAL_SERVER_ERROR, Panicked.to_string());
+    let retry = DELAY_MIN + DELAY_MIN.mul_f64(fastrand::f64());
+    refusal.retry = Some(retry);
+    if is_soft {
+        soft_answer(retry)
+    } else {
+        refusal.hard_answer()
     }
 }
 
@@ -99,14 +136,9 @@ where
                     },
                 })
             }),
-            Err(panicked) => {
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                let refusal = Refusal::final_with(status, panicked.to_string());
-                let answer = refusal.hard_answer();
-                Poll::Ready(Ok(answer.map(|text| GuardedBody {
-                    content: Content::Text { text: Some(text) },
-                })))
-            }
+            Err(Panicked) => Poll::Ready(Ok(refuse(*this.is_soft).map(|text| GuardedBody {
+                content: Content::Text { text: Some(text) },
+            }))),
         }
     }
 }
