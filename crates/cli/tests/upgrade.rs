@@ -429,28 +429,3 @@ fn a_web_page_cannot_order_anything() -> Outcome<()> {
     }
     Ok(())
 }
-
-/// Listeners of a service manager stand for the configured ones: 192.0.2.1 is nobody's here.
-#[test]
-fn a_listener_of_a_service_manager_is_served() -> Outcome<()> {
-    let opened = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let address = opened.local_addr()?;
-    // The shell moves it to descriptor 3, where the protocol has it.
-    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=public exec \
-                  \"$0\" serve --listen 192.0.2.1:1 --admin-listen off --log memory --anonymous";
-    let mut hub = std::process::Command::new("sh")
-        .args(["-c", script, REAL])
-        .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(
-            opened,
-        )))
-        .stdout(std::process::Stdio::null())
-        .spawn()?;
-    let request = Request::get("/readyz").to_bytes(&address.to_string());
-    // The connection waits in the kernel's queue until the hub is there.
-    let mut connection = Connection::open(address)?;
-    connection.send(&request)?;
-    let answered = connection.read_response();
-    hub.kill()?;
-    hub.wait()?;
-    answered?.expect_status(&[200])
-}

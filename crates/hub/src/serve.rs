@@ -314,15 +314,15 @@ impl Running {
             taking.serving(hub, listener)?;
         }
         ready(&started);
-        notify::tell(&format!("MAINPID={}\nREADY=1", std::process::id()));
+        notify::ready(std::process::id());
         let end = self
             .until_told(&mut signals, reload, &ground, &moving)
             .await;
-        notify::tell("STOPPING=1");
         let shards = std::mem::take(&mut *lock(&self.shards));
         let ending = async {
             match end {
                 End::Told(broken) => {
+                    notify::stopping();
                     drain::drain(hub, shards, &stop).await;
                     broken.map_or(Ok(()), Err)
                 }
@@ -367,10 +367,12 @@ impl Running {
                     return End::Told(None);
                 }
                 _ = signals.hangup.recv() => {
+                    notify::reloading();
                     self.reload(reload);
                     self.hub.metrics.stream_log.reopen();
                     reload_tls(tls);
                     tls_changed_at = tls.and_then(TlsCell::changed_at);
+                    notify::ready(std::process::id());
                     continue;
                 }
                 _ = look.tick(), if tls.is_some() => {

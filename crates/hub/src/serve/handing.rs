@@ -28,7 +28,7 @@ impl Running {
         reply: Option<oneshot::Sender<Result<u32, String>>>,
     ) -> Option<End> {
         tracing::info!("upgrade: starting the new process");
-        notify::tell("RELOADING=1");
+        notify::reloading();
         let hub = &self.hub;
         let offer = Offer {
             baton: Arc::clone(&self.baton),
@@ -46,7 +46,7 @@ impl Running {
         let (answer, end) = match given {
             Ok(Given { pid, heir, ways }) => {
                 tracing::info!(pid, "upgrade: the new process serves");
-                notify::tell(&format!("MAINPID={pid}\nREADY=1"));
+                notify::ready(pid);
                 hub.begin_drain();
                 // Before the connections are told.
                 hub.set_heir(heir);
@@ -55,7 +55,7 @@ impl Running {
             }
             Err(NotGiven::Kept(reason)) => {
                 tracing::error!("upgrade failed, this process goes on: {reason}");
-                notify::tell("READY=1");
+                notify::ready(std::process::id());
                 hub.metrics.upgrade_failed();
                 (Err(reason), None)
             }
