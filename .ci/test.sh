@@ -22,6 +22,8 @@ step "build" cargo build --workspace --all-targets --locked
 step "Rust tests" rust_tests
 step "browser: publish, resume, restart, in Chromium" \
     node conformance/browser/run.mjs --gush "$target/debug/gush"
+step "browser: an EventSource that is refused" \
+    node conformance/browser/refusals.mjs --gush "$target/debug/gush"
 step "clients: EventSource libraries and tools" \
     node conformance/clients/run.mjs --gush "$target/debug/gush"
 step "example: a resource names its hub" \

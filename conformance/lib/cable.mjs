@@ -48,11 +48,16 @@ export class Cable {
     }
   }
 
+  /** Cuts what is connected; new connections pass. */
+  cut() {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   /** Cuts what is connected; from now on each request is answered with 503 and this text. */
   refuse(text) {
     this.#answer = `HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n`
       + `Content-Type: text/plain\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
-    for (const socket of this.#sockets) socket.destroy();
+    this.cut();
   }
 
   /** New connections pass again. */

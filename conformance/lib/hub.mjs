@@ -26,9 +26,9 @@ export const until = async (what, condition, deadline = DEADLINE_MS) => {
 
 const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** A token (HS256) with these grants, valid for so many seconds. */
-export const mint = (grants, key = KEY, seconds = 3600) => {
-  const claims = { mercure: grants, exp: Math.floor(Date.now() / 1000) + seconds };
+/** A token (HS256) with these grants, valid for so many seconds; with a subject, if one is given. */
+export const mint = (grants, key = KEY, seconds = 3600, sub = undefined) => {
+  const claims = { mercure: grants, exp: Math.floor(Date.now() / 1000) + seconds, sub };
   const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(claims)}`;
   return `${signed}.${createHmac('sha256', key).update(signed).digest('base64url')}`;
 };
@@ -95,9 +95,37 @@ export class Hub {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
+  /** Asks for an orderly end and does not wait for it. */
+  drain() { this.#process.kill('SIGTERM'); }
+
+  /** Has it read its configuration again, and waits until it has. */
+  async reload() {
+    this.stderr = '';
+    this.#process.kill('SIGHUP');
+    await until('the configuration is reloaded', () => /configuration (not )?reloaded/.test(this.stderr));
+    if (/not reloaded/.test(this.stderr)) throw new Error(this.stderr);
+  }
+
+  /** Changes limits while streams go on. */
+  async limit(limits) {
+    const answer = await fetch(`${this.admin}/limits`, {
+      method: 'PATCH',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(limits),
+    });
+    if (!answer.ok) throw new Error(`limits: ${answer.status} ${await answer.text()}`);
+  }
+
+  /** The value of a series of the metrics page, as it is written there; 0 where it is not. */
+  async metric(series) {
+    const page = await (await fetch(`${this.admin}/metrics`)).text();
+    const line = page.split('\n').find((text) => text.startsWith(`${series} `));
+    return line ? Number(line.slice(series.length)) : 0;
+  }
+
   /** Publishes form fields; answers with the id, or throws with the status and the hub's reason. */
-  async publish(fields) {
-    const answer = await fetch(this.url, {
+  async publish(fields, url = this.url) {
+    const answer = await fetch(url, {
       method: 'POST',
       headers: { Authorization: `Bearer ${this.token}` },
       body: new URLSearchParams(fields),
