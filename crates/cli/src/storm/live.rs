@@ -16,6 +16,7 @@ use crate::failure::{Failure, print};
 const EXAMPLES: &str = "\
 Examples:
   gush storm run --subscribers 50000                kills a hub of its own
+  gush storm run --subscribers 50000 --drop drain   ends it with SIGTERM instead
   gush storm run --url http://127.0.0.1:3000/.well-known/mercure --drop close
   gush storm run --clients mix --check              exit code 1 past the margin or the target
 
@@ -37,7 +38,11 @@ pub(super) fn command() -> Command {
              directory, and kills it. The simulation is played with the same parameters and \
              printed beside it. Exit code 1 when an event was lost or doubled; with --check also \
              when somebody failed, the worst second was more than twice the mean, or the \
-             simulation was off by more than the margin.",
+             simulation was off by more than the margin.\n\n\
+             With --drop drain the hub gets SIGTERM while all streams are open and four more \
+             publishers publish to topics of their own. Printed is how steadily it closed the \
+             streams, the retry of each, who came back to it meanwhile, and whether the hub that is \
+             started after it has every event whose publish was answered.",
         )
         .after_help(EXAMPLES)
         .args(arguments())
@@ -72,9 +77,10 @@ fn storm_arguments() -> Vec<Arg> {
         option(
             "drop",
             "HOW",
-            "Close the clients' sockets, or kill the hub and start it again",
+            "Close the clients' sockets; kill the hub and start it again; or have it drain first",
         )
-        .value_parser(["close", "kill"]),
+        .value_parser(["close", "kill", "drain"]),
+        time("drain-window", "20", "The hub's setting, for --drop drain"),
         option("clients", "NAME", "How the clients behave")
             .value_parser(known_name)
             .default_value("Chromium"),
@@ -191,7 +197,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         wrote(page, std::fs::write(page, report.html()), "--report")?;
     }
     if let Some(picture) = matches.get_one::<PathBuf>("svg") {
-        let chart = storm::chart(&tallies);
+        let chart = live::chart(&report, &tallies);
         wrote(picture, write_chart(picture, &chart), "--svg")?;
     }
     print(&if matches.get_flag("json") {
@@ -232,6 +238,8 @@ fn read(matches: &ArgMatches, directory: &std::path::Path) -> Result<LiveOptions
     } else {
         let program = std::env::current_exe().map_err(Failure::failed)?;
         let mut words = own_hub(subscribers, &rule, directory);
+        let window = format!("{}ms", time("drain-window").as_millis());
+        words.extend(["--drain-window".to_owned(), window]);
         words.extend(
             matches
                 .get_many::<String>("hub-option")
@@ -243,6 +251,7 @@ fn read(matches: &ArgMatches, directory: &std::path::Path) -> Result<LiveOptions
     };
     let drop = match text("drop").as_deref() {
         Some("close") => Drop::Close,
+        Some("drain") => Drop::Drain,
         Some(_) => Drop::Kill,
         None if hub.is_some() => Drop::Kill,
         None => Drop::Close,
@@ -253,6 +262,7 @@ fn read(matches: &ArgMatches, directory: &std::path::Path) -> Result<LiveOptions
         subscribers,
         shares: shares(&text("clients").unwrap_or_default()),
         drop,
+        drain_window: time("drain-window"),
         connect_rate: number("connect-rate"),
         hold: time("hold"),
         event_rate: number("event-rate"),

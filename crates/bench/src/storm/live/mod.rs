@@ -28,9 +28,13 @@ mod publishing;
 // From the threads' notes to figures.
 mod notes;
 
+// What a drain promises, and what came of it.
+mod drain;
+
 // The run, and what it has to say.
 mod run;
 
+pub use drain::chart;
 pub use run::run;
 
 /// What ends everybody's stream.
@@ -40,6 +44,21 @@ pub enum Drop {
     Close,
     /// The hub that the run started is killed, and started again at once.
     Kill,
+    /// The hub that the run started is told to end: it closes one stream after the other, ends, and
+    /// is started again at once.
+    Drain,
+}
+
+impl Drop {
+    /// Its word on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Close => "close",
+            Self::Kill => "kill",
+            Self::Drain => "drain",
+        }
+    }
 }
 
 /// What a run of real sockets is told.
@@ -55,6 +74,8 @@ pub struct LiveOptions {
     pub shares: Vec<Share>,
     /// What drops them.
     pub drop: Drop,
+    /// The time over which a hub that drains closes the streams: what it was told.
+    pub drain_window: Duration,
     /// Streams opened per second before the storm.
     pub connect_rate: f64,
     /// How long all stay before the drop: longer than a heartbeat, so that they are told anew.

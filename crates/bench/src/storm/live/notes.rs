@@ -27,7 +27,8 @@ pub(super) enum What {
 pub(super) type Note = (u64, What);
 
 /// Counts notes, in the order of their times, from the drop on.
-pub(super) fn count(mut notes: Vec<Note>, dropped_ns: u64, tally: &mut Tally) {
+pub(super) fn count(notes: &[Note], dropped_ns: u64, tally: &mut Tally) {
+    let mut notes = notes.to_vec();
     notes.sort_by_key(|(at_ns, _)| *at_ns);
     for (at_ns, what) in notes {
         let now = Duration::from_nanos(at_ns.saturating_sub(dropped_ns));

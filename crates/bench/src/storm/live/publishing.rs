@@ -21,6 +21,8 @@ pub(super) struct Published {
     pub(super) events: u32,
     /// Those without an answer.
     pub(super) unsure: BTreeSet<u32>,
+    /// When the others were answered.
+    pub(super) answered_ns: Vec<u64>,
 }
 
 /// Publishes until told to stop.
@@ -42,7 +44,10 @@ pub(super) fn publish(
         stamp.push_data(SIZE, &mut data);
         target.push_publish_request(topic, &data, &mut request);
         match connection.request(&request) {
-            Ok(200..=299) => published.events += 1,
+            Ok(200..=299) => {
+                published.events += 1;
+                published.answered_ns.push(now_ns());
+            }
             // Refused: the number is free again.
             Ok(_) => {}
             Err(_) => {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::drain::{self, ASIDE_RATE, ASIDES, Drained};
 use super::notes::{Note, What, count};
 use super::publishing::{Published, publish};
-use super::server::Hub;
+use super::server::{Ended, Hub};
 use super::worker::{self, Found, Shared};
 use super::{Drop, LiveOptions};
 use crate::clock::now_ns;
@@ -25,6 +26,8 @@ use crate::target::Target;
 const QUIET: Duration = Duration::from_secs(3);
 /// Time between two looks at the counts.
 const LOOK: Duration = Duration::from_millis(20);
+/// How much longer than its window a drain may take before it is given up.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Most that the worst second may be of the mean.
 const PEAK_MAX: f64 = 2.0;
 
@@ -47,24 +50,40 @@ pub fn run(options: &LiveOptions, progress: &Progress) -> Result<(Report, Vec<Ta
     let (gone, published) = std::thread::scope(|scope| {
         let (shared, stop) = (&shared, &stop);
         let publishing = options.publisher_key.is_some() && options.event_rate > 0.0;
+        let begin = |topic: String, rate: f64| {
+            let address = shared.target.publish_address();
+            scope.spawn(move || publish(&shared.target, address, &topic, (rate, stop)))
+        };
+        let asides = if options.drop == Drop::Drain {
+            ASIDES
+        } else {
+            0
+        };
         let gone = storm(options, shared, (&mut hub, progress), &|| {
-            publishing.then(|| {
-                let address = shared.target.publish_address();
-                let rate = (options.event_rate, stop);
-                scope.spawn(move || publish(&shared.target, address, &shared.topic, rate))
-            })
+            if !publishing {
+                return vec![];
+            }
+            let mut all = vec![begin(shared.topic.clone(), options.event_rate)];
+            let topics = (0..asides).map(|number| drain::aside_topic(&shared.topic, number));
+            all.extend(topics.map(|topic| begin(topic, ASIDE_RATE)));
+            all
         });
         stop.store(true, Ordering::Release);
-        let (gone, thread) = match gone {
+        let (mut gone, threads) = match gone {
             Ok(gone) => gone,
             Err(error) => return (Err(error), None),
         };
-        let published = thread.and_then(|thread| {
+        let joined = threads.into_iter().filter_map(|thread| {
             thread.thread().unpark();
             thread.join().ok()
         });
+        let mut published = joined.collect::<Vec<_>>().into_iter();
+        let to_all = published.next();
         quiet(shared);
-        (Ok(gone), published)
+        if let Some(ended) = gone.ended {
+            gone.drained = Some(Drained::look(shared, ended, published.as_slice()));
+        }
+        (Ok(gone), to_all)
     });
     shared.is_over.store(true, Ordering::Release);
     let mut all = Vec::new();
@@ -80,6 +99,9 @@ pub fn run(options: &LiveOptions, progress: &Progress) -> Result<(Report, Vec<Ta
 struct Gone {
     dropped_ns: u64,
     away: Duration,
+    /// Of a hub that was told to end.
+    ended: Option<Ended>,
+    drained: Option<Drained>,
 }
 
 type Publisher<'scope> = std::thread::ScopedJoinHandle<'scope, Published>;
@@ -88,8 +110,8 @@ fn storm<'scope>(
     options: &LiveOptions,
     shared: &Shared,
     (hub, progress): (&mut Option<Hub>, &Progress),
-    publish: &dyn Fn() -> Option<Publisher<'scope>>,
-) -> Result<(Gone, Option<Publisher<'scope>>), BenchError> {
+    publish: &dyn Fn() -> Vec<Publisher<'scope>>,
+) -> Result<(Gone, Vec<Publisher<'scope>>), BenchError> {
     let all = u64::from(options.subscribers);
     progress.phase("opening streams", all);
     let opening = Duration::from_secs_f64(f64::from(options.subscribers) / options.connect_rate);
@@ -99,20 +121,25 @@ fn storm<'scope>(
             "{open} of {all} streams opened"
         )));
     }
-    let publisher = publish();
+    let publishers = publish();
     progress.phase("holding", 0);
     std::thread::park_timeout(options.hold);
     progress.phase("all dropped: coming back", all);
     let dropped_ns = now_ns();
-    let mut away = Duration::ZERO;
+    let (mut away, mut ended) = (Duration::ZERO, None);
     match (options.drop, hub) {
         (Drop::Kill, Some(hub)) => {
             hub.kill();
             hub.restart()?;
             away = Duration::from_nanos(now_ns() - dropped_ns);
         }
-        (Drop::Kill, None) => {
-            let text = "only a hub that the run started can be killed";
+        (Drop::Drain, Some(hub)) => {
+            ended = Some(hub.drain(options.drain_window + DRAIN_MAX)?);
+            hub.restart()?;
+            away = Duration::from_nanos(now_ns() - dropped_ns);
+        }
+        (Drop::Kill | Drop::Drain, None) => {
+            let text = "only a hub that the run started can be killed or drained";
             return Err(BenchError::Usage(text.into()));
         }
         (Drop::Close, _) => shared.closes.store(true, Ordering::Release),
@@ -123,7 +150,13 @@ fn storm<'scope>(
         std::thread::park_timeout(Duration::from_millis(1));
     }
     until_back(shared, all, options.end, progress);
-    Ok((Gone { dropped_ns, away }, publisher))
+    let gone = Gone {
+        dropped_ns,
+        away,
+        ended,
+        drained: None,
+    };
+    Ok((gone, publishers))
 }
 
 fn until_back(shared: &Shared, all: u64, most: Duration, progress: &Progress) -> bool {
@@ -215,6 +248,7 @@ fn finish(
         sum.next.extend(found.next);
         sum.services.extend(found.services);
         sum.told_ms.extend(found.told_ms);
+        sum.endings.extend(found.endings);
         sum.doubled += found.doubled;
         for (sequence, times) in found.missed {
             *sum.missed.entry(sequence).or_default() += times;
@@ -238,14 +272,20 @@ fn finish(
         seed: options.seed,
     };
     let mut live = Tally::new("real sockets", &scenario);
-    count(notes, gone.dropped_ns, &mut live);
+    count(&notes, gone.dropped_ns, &mut live);
     let settled = live.back + live.given_up();
     let trying = live.subscribers.saturating_sub(settled);
     live.finish(usize::try_from(trying).unwrap_or(0));
-    let simulated = simulate(&scenario, &options.policy("simulated"));
     let mut report = Report::new("storm run", url);
     parameters(options, &scenario, &mut report);
-    let tallies = vec![live, simulated];
+    let mut tallies = vec![live];
+    if let Some(drained) = &gone.drained {
+        let seen = (sum.endings.as_slice(), notes.as_slice());
+        drain::tell(options, drained, seen, &tallies[0], &mut report);
+    } else {
+        // It knows no server that refuses everybody for a while and is away after it.
+        tallies.push(simulate(&scenario, &options.policy("simulated")));
+    }
     for tally in &tallies {
         results(&mut report, tally);
         report.series(curve(tally));
@@ -257,20 +297,18 @@ fn finish(
         report.result("told_max_s", *most as f64 / 1000.0, Unit::Seconds);
     }
     events(published, &sum, &mut report);
-    verdicts(options, (&tallies[0], &tallies[1], dropped), &mut report);
+    if let [live, model] = tallies.as_slice() {
+        verdicts(options, (live, model, dropped), &mut report);
+    }
     (report, tallies)
 }
 
 fn parameters(options: &LiveOptions, scenario: &Scenario, report: &mut Report) {
     report.parameter("subscribers", options.subscribers);
-    report.parameter(
-        "drop",
-        if options.drop == Drop::Kill {
-            "kill"
-        } else {
-            "close"
-        },
-    );
+    report.parameter("drop", options.drop.name());
+    if options.drop == Drop::Drain {
+        report.parameter("drain_window_s", options.drain_window.as_secs_f64());
+    }
     report.parameter("retry_s", options.rule.retry.as_secs_f64());
     report.parameter("retry_rate", options.rule.per_second);
     report.parameter("hold_s", options.hold.as_secs_f64());

@@ -2,15 +2,27 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{self, Pid, Signal};
+
+use crate::clock::now_ns;
 use crate::error::BenchError;
 
 /// Longest wait until a hub takes connections.
 const START_MAX: Duration = Duration::from_mins(1);
 /// Time between two tries to connect.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// How a hub ended that was told to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    /// When it was told, in nanoseconds of our clock.
+    pub(super) told_ns: u64,
+    pub(super) at_ns: u64,
+    pub(super) status: ExitStatus,
+}
 
 /// A hub of our own. It is killed when this is dropped.
 pub(super) struct Hub {
@@ -44,6 +56,28 @@ impl Hub {
         // It may have ended by itself: the next start says so.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Sends SIGTERM, and waits for as long as a drain may take.
+    pub(super) fn drain(&mut self, patience: Duration) -> Result<Ended, BenchError> {
+        let (told_ns, begin) = (now_ns(), Instant::now());
+        process::kill_process(Pid::from_child(&self.child), Signal::TERM)
+            .map_err(|error| BenchError::io("send SIGTERM", std::io::Error::from(error)))?;
+        loop {
+            let status = self.child.try_wait();
+            let status = status.map_err(|error| BenchError::io("wait for the hub", error))?;
+            if let Some(status) = status {
+                return Ok(Ended {
+                    told_ns,
+                    at_ns: now_ns(),
+                    status,
+                });
+            }
+            if begin.elapsed() > patience {
+                return Err(BenchError::Server("the drain does not end".into()));
+            }
+            std::thread::park_timeout(LOOK);
+        }
     }
 
     /// Starts it again and waits until it takes connections.

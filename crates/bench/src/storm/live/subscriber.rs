@@ -30,6 +30,8 @@ pub(super) struct Subscriber {
     pub(super) failures: u32,
     /// The server's last `retry:`.
     pub(super) told: Option<Duration>,
+    /// The `retry:` with which the stream has come so far: nothing followed it.
+    pub(super) last_words: Option<Duration>,
     /// Attempts so far; each has a source of its own.
     pub(super) attempts: u32,
     pub(super) began_ns: u64,
@@ -50,6 +52,7 @@ impl Default for Subscriber {
             state: State::Away,
             failures: 0,
             told: None,
+            last_words: None,
             attempts: 0,
             began_ns: 0,
             head: Vec::new(),
@@ -87,6 +90,7 @@ impl Subscriber {
             Chunks::Raw
         };
         self.parser = Some(Parser::new(EVENT_BYTES_MAX));
+        self.last_words = None;
     }
 
     /// Takes bytes of the body; whether it is over. Events that were passed over are counted in
@@ -136,11 +140,16 @@ impl Subscriber {
             return;
         };
         let (told, next, doubled) = (&mut self.told, &mut self.next, &mut self.doubled);
+        let last_words = &mut self.last_words;
         // What cannot be read any more shows as events that did not come.
         let _ = parser.push_items(bytes, &mut |item| match item {
-            Item::Retry(millis) => *told = Some(Duration::from_millis(millis)),
-            Item::Comment(_) => {}
+            Item::Retry(millis) => {
+                *told = Some(Duration::from_millis(millis));
+                *last_words = *told;
+            }
+            Item::Comment(_) => *last_words = None,
             Item::Event(event) => {
+                *last_words = None;
                 let stamp = StampScanner::default().feed(event.data.as_bytes());
                 let Some(sequence) = stamp.map(|stamp| stamp.sequence) else {
                     return;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::buffer::spare_capacity;
@@ -69,6 +70,8 @@ pub(super) struct Found {
     pub(super) services: Vec<u64>,
     /// The delays told when streams were lost.
     pub(super) told_ms: Vec<u64>,
+    /// When streams were lost, and the `retry:` that each ended with.
+    pub(super) endings: Vec<(u64, Option<Duration>)>,
 }
 
 struct Worker {
@@ -302,7 +305,7 @@ impl Worker {
     }
 
     /// A short answer. Its delay came with it, or what was told before holds.
-    fn refused_softly(&mut self, id: usize, before: Option<std::time::Duration>) {
+    fn refused_softly(&mut self, id: usize, before: Option<Duration>) {
         let one = &mut self.subscribers[id];
         one.told = one.told.or(before);
         self.note(What::Softly);
@@ -319,7 +322,8 @@ impl Worker {
     fn lost(&mut self, id: usize) {
         self.shared.open.fetch_sub(1, Ordering::AcqRel);
         self.note(What::Notices);
-        let told = self.subscribers[id].told;
+        let (told, words) = (self.subscribers[id].told, self.subscribers[id].last_words);
+        self.found.endings.push((now_ns(), words));
         let told = told.and_then(|told| u64::try_from(told.as_millis()).ok());
         self.found.told_ms.extend(told);
         self.leave(id);
