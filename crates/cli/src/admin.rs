@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Arg, ArgMatches};
-use http::{Request, header};
+use http::{Method, Request, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -43,6 +43,21 @@ pub(crate) fn order(
     body: &Value,
     patience: Duration,
 ) -> Result<Told, Failure> {
+    let body = body.to_string();
+    ask(matches, (Method::POST, path), body, patience)
+}
+
+/// Asks how something is.
+pub(crate) fn look(matches: &ArgMatches, path: &str, patience: Duration) -> Result<Told, Failure> {
+    ask(matches, (Method::GET, path), String::new(), patience)
+}
+
+fn ask(
+    matches: &ArgMatches,
+    (method, path): (Method, &str),
+    body: String,
+    patience: Duration,
+) -> Result<Told, Failure> {
     let given = matches.get_one::<String>("admin").cloned();
     let base = given
         .or_else(|| variable("GUSH_ADMIN"))
@@ -53,9 +68,11 @@ pub(crate) fn order(
         format!("http://{base}")
     };
     let url = format!("{}{path}", base.trim_end_matches('/'));
-    let request = Request::post(&url)
+    let request = Request::builder()
+        .method(method)
+        .uri(&url)
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(Full::new(Bytes::from(body)))
         .map_err(|error| Failure::usage(format!("--admin {base}: {error}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -75,6 +75,10 @@ pub fn new_stream(hub: &Hub) -> Result<(), Rejection> {
     if hub.is_draining() {
         return Err(while_draining());
     }
+    if hub.balance.refuses() {
+        let text = "the hub takes no new streams for now";
+        return Err(Rejection::unavailable(text, Duration::ZERO));
+    }
     unless_given_up(hub, Step::Streams)
 }
 

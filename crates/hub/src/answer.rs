@@ -208,9 +208,9 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
             || problem(StatusCode::NOT_FOUND, "not found"),
             |file| typed(StatusCode::OK, file.kind, file.bytes),
         )),
-        order @ (Route::Upgrade | Route::Drain) => orders::obey(hub, order, headers, body)
-            .await
-            .map(|(status, told)| typed(status, "application/json", told.to_string())),
+        Route::Upgrade | Route::Drain | Route::CancelDrain | Route::DrainStatus => {
+            orders::obey(hub, route, headers, body).await.map(told)
+        }
         Route::MethodNotAllowed { allow } => {
             let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
             answer
@@ -318,7 +318,16 @@ fn document(document: subscriptions::Document) -> Answer {
 
 fn limits(limits: &serde_json::Map<String, serde_json::Value>) -> Answer {
     let text = serde_json::to_string_pretty(limits).unwrap_or_default() + "\n";
-    let mut answer = typed(StatusCode::OK, "application/json", text);
+    fresh(StatusCode::OK, text)
+}
+
+fn told((status, told): (StatusCode, serde_json::Value)) -> Answer {
+    fresh(status, told.to_string())
+}
+
+/// JSON that is another a moment later.
+fn fresh(status: StatusCode, text: String) -> Answer {
+    let mut answer = typed(status, "application/json", text);
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
@@ -343,6 +352,8 @@ fn health(hub: &Hub, door: Door) -> Answer {
 fn ready(hub: &Hub) -> Answer {
     let reason = if hub.is_draining() {
         Some("draining")
+    } else if hub.balance.refuses() {
+        Some("no new streams: gush drain --refuse")
     } else if hub.log.writable().is_err() {
         Some("the event log cannot be written")
     } else {

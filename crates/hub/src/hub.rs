@@ -300,6 +300,7 @@ impl Hub {
             log_next: bounds.next.as_u64(),
             log_writable: self.log.writable().is_ok(),
             draining: self.is_draining(),
+            drain_left: self.balance.left(),
             uptime_seconds,
             breakers: [breaker(&policy.publisher), breaker(&policy.subscriber)],
         })

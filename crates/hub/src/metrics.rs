@@ -25,6 +25,9 @@ use turn::Turn;
 // What the limits count.
 mod limits;
 
+// How far a drain is.
+mod drain;
+
 /// A number that goes up, or up and down.
 #[derive(Debug, Default)]
 pub struct Number(AtomicU64);
@@ -148,6 +151,8 @@ pub struct Readings {
     pub log_writable: bool,
     /// Whether the hub is draining.
     pub draining: bool,
+    /// Streams that `gush drain` has still to close.
+    pub drain_left: u64,
     /// Seconds since the start.
     pub uptime_seconds: f64,
     /// Breakers around what is remote, by what it is.
@@ -433,13 +438,8 @@ pub static CATALOGUE: &[Metric] = &[
     overload::BROWNOUT_CHANGES,
     overload::PRESSURE_RATIO,
     overload::BREAKER_STATE,
-    Metric {
-        name: "gush_draining",
-        kind: Kind::Gauge,
-        labels: "",
-        help: "1 while the hub ends its streams before it stops.",
-        write: |_, readings, page| page.count("", u64::from(readings.draining)),
-    },
+    drain::DRAINING,
+    drain::LEFT,
     Metric {
         name: "gush_uptime_seconds",
         kind: Kind::Gauge,

@@ -27,10 +27,14 @@ pub(crate) async fn obey(
     if headers.contains_key(ORIGIN) {
         return Err(Rejection::forbidden("orders are not for web pages"));
     }
-    if order == Route::Drain {
-        return balance::order(hub, body)
-            .await
-            .map(|told| (StatusCode::OK, told));
+    match order {
+        Route::Drain => {
+            let told = balance::order(hub, body).await;
+            return told.map(|told| (StatusCode::OK, told));
+        }
+        Route::DrainStatus => return Ok((StatusCode::OK, hub.balance.status())),
+        Route::CancelDrain => return Ok((StatusCode::OK, hub.balance.cancel())),
+        _ => {}
     }
     Ok(match hub.upgrade().await {
         Ok(pid) => (StatusCode::OK, json!({ "pid": pid })),

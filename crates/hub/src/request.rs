@@ -74,6 +74,10 @@ pub enum Route<'a> {
     Upgrade,
     /// `POST`: close streams for balance.
     Drain,
+    /// `DELETE`: stop that.
+    CancelDrain,
+    /// `GET`: how far that is.
+    DrainStatus,
     /// The limits: what they are, or a change of them.
     Limits {
         /// Whether they are to be changed.
@@ -162,11 +166,14 @@ pub static ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         path: "/drain",
-        methods: "POST",
+        methods: "GET, HEAD, POST, DELETE, OPTIONS",
         listener: "admin",
-        help: "Closes streams at a steady rate for balance, as `gush drain` does: a JSON object \
-               with `rate` (a second) and perhaps `count` or `share` (percent), or with \
-               `cancel`. Refused to web pages.",
+        help: "`POST` closes streams at a steady rate for balance, as `gush drain` does: a JSON \
+               object with `rate` (a second), perhaps `count` or `share` (percent), and perhaps \
+               `refuse`. `DELETE`, or `POST` with `cancel`, stops it. `GET` tells how far it is: \
+               `state` (`idle`, `closing`, `done`, `cancelled`), `refusing`, and of the last \
+               order `rate`, `open`, `closing`, `closed` and `left`. Orders are refused to web \
+               pages.",
     },
     Endpoint {
         path: "/limits",
@@ -187,6 +194,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
 
 const HUB_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+const DRAIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 const CHANGE_METHODS: &str = "GET, HEAD, PATCH, OPTIONS";
 
 /// Classifies a request. The path is taken as sent: nothing is decoded or cleaned.
@@ -201,10 +209,23 @@ pub fn route<'a>(method: &Method, path: &'a str, door: Door) -> Route<'a> {
             _ => Route::MethodNotAllowed { allow: HUB_METHODS },
         };
     }
-    if let Some(order) = order(path).filter(|_| door == Door::Admin) {
+    if path == "/upgrade" && door == Door::Admin {
         return match *method {
-            Method::POST => order,
+            Method::POST => Route::Upgrade,
             _ => Route::MethodNotAllowed { allow: "POST" },
+        };
+    }
+    if path == "/drain" && door == Door::Admin {
+        return match *method {
+            Method::GET | Method::HEAD => Route::DrainStatus,
+            Method::POST => Route::Drain,
+            Method::DELETE => Route::CancelDrain,
+            Method::OPTIONS => Route::Options {
+                allow: DRAIN_METHODS,
+            },
+            _ => Route::MethodNotAllowed {
+                allow: DRAIN_METHODS,
+            },
         };
     }
     if path == "/limits" && door == Door::Admin {
@@ -240,15 +261,6 @@ pub fn route<'a>(method: &Method, path: &'a str, door: Door) -> Route<'a> {
         _ => Route::MethodNotAllowed {
             allow: READ_METHODS,
         },
-    }
-}
-
-/// What an operator asks for by a path.
-fn order(path: &str) -> Option<Route<'_>> {
-    match path {
-        "/upgrade" => Some(Route::Upgrade),
-        "/drain" => Some(Route::Drain),
-        _ => None,
     }
 }
 

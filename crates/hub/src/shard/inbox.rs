@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admit::Held;
+use crate::balance::Due;
 use crate::peer::Client;
 use crate::presence::Attendance;
 use crate::replay::Chunk;
@@ -125,8 +126,8 @@ pub enum Command {
     /// Give the streams that can be given to another process, and end the others as a drain does.
     /// Once.
     HandOver(Box<HandOver>),
-    /// End this many streams. A few a second.
-    Rebalance(usize),
+    /// End this many streams more for balance. A few a second.
+    Rebalance(Due),
 }
 
 /// See [`Command::HandOver`].

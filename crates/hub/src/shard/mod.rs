@@ -56,8 +56,12 @@ mod behind;
 // Heartbeats, timeouts, ends of life, and the drain.
 mod timers;
 
+// Streams that are closed for balance.
+mod rebalance;
+
 // The slowest readers, when nothing else is left to give up.
 mod shed;
+
 // Streams that go on in another process.
 mod hand_over;
 
@@ -76,6 +80,7 @@ use flush::Held;
 pub(crate) use inbox::Way;
 pub use inbox::{Command, HandOver, Inbox, NewSubscriber, Resumed, ShardPlace, SubscriberKey};
 use membership::Selections;
+use rebalance::Rebalance;
 use subscriber::{Sent, Subscribers};
 use turn::{NOBODY, Visit};
 use wheel::Wheel;
@@ -272,8 +277,7 @@ pub(crate) struct Shard {
     drain: Option<DrainPlan>,
     /// Where streams go that can go on in another process.
     heir: Option<Channel>,
-    /// Where the next stream is looked for that ends for balance.
-    rebalance_place: u32,
+    rebalance: Option<Rebalance>,
     heartbeat: Frame,
     /// `retry:` lines that a full socket took in part. At most one per subscriber.
     cut_lines: HashMap<u32, Frame>,
@@ -316,7 +320,7 @@ impl Shard {
             wheel: Wheel::new(now),
             drain: None,
             heir: None,
-            rebalance_place: 0,
+            rebalance: None,
             heartbeat: Frame::of_text(gush_sse::HEARTBEAT),
             cut_lines: HashMap::new(),
             entries: Vec::new(),
@@ -358,7 +362,7 @@ impl Shard {
     fn timeout(&self) -> Option<Duration> {
         let is_sweeping = self.jobs.get(self.sweep.job).is_some();
         let has_news = self.subscribers.len() > 0 && self.shared.window.next() > self.head;
-        if is_sweeping || has_news {
+        if is_sweeping || has_news || self.is_rebalance_late() {
             return Some(Duration::ZERO);
         }
         if let Some(soon) = self.behind.timeout(self.ready.is_empty()) {
@@ -450,7 +454,7 @@ impl Shard {
                 }
                 Command::Drain(window) => self.begin_drain(ticks(window)),
                 Command::HandOver(hand_over) => self.hand_over(*hand_over),
-                Command::Rebalance(count) => self.rebalance(count),
+                Command::Rebalance(due) => self.begin_rebalance(due),
             }
             self.visit.subject = NOBODY;
         }

@@ -192,38 +192,16 @@ impl Shard {
                 // Before it is done: after a panic the drain goes on behind it.
                 self.drain = Some(plan);
                 self.visit.subject = index;
-                self.close_with_retry(index, CloseReason::Drain, Some(plan.place()));
+                self.close_with_retry(index, CloseReason::Drain, plan.place());
             }
         }
         plan.is_late = plan.closed < due && self.subscribers.len() > 0;
         self.drain = Some(plan);
     }
 
-    /// Ends up to `count` streams for balance, each with its own `retry:`.
-    pub(super) fn rebalance(&mut self, count: usize) {
-        let places = self.subscribers.places();
-        let mut left = count.min(self.subscribers.len());
-        for _ in 0..places {
-            if left == 0 {
-                return;
-            }
-            let index = self.rebalance_place % places;
-            self.rebalance_place = index + 1;
-            if self.subscribers.get_mut(index).is_some() {
-                left -= 1;
-                self.visit.subject = index;
-                self.close_with_retry(index, CloseReason::Rebalance, None);
-            }
-        }
-    }
-
-    /// With a place among those who are drained, else as any stream is told.
-    fn close_with_retry(&mut self, index: u32, reason: CloseReason, place: Option<Place>) {
-        let policy = self.shared.policy.load();
-        let told = match place {
-            Some(place) => crowd::tell_drained(&policy.settings, place),
-            None => self.shared.crowd.tell(&policy.settings),
-        };
+    /// Ends one of many, and tells it when to come back by its place among them.
+    pub(super) fn close_with_retry(&mut self, index: u32, reason: CloseReason, place: Place) {
+        let told = crowd::tell_drained(&self.shared.policy.load().settings, place);
         let words = told.frame();
         self.send_waiting(index);
         self.close_with(index, reason, words.as_ref());

@@ -88,6 +88,8 @@ impl Shard {
         self.tally.store(&self.metrics);
         self.drain_slice();
         self.visit.subject = NOBODY;
+        self.rebalance_slice();
+        self.visit.subject = NOBODY;
     }
 
     /// After a panic: whoever was served ends, and what was half done is thrown away.
