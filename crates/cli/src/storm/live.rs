@@ -41,8 +41,8 @@ pub(super) fn command() -> Command {
              simulation was off by more than the margin.\n\n\
              With --drop drain the hub gets SIGTERM while all streams are open and four more \
              publishers publish to topics of their own. Printed is how steadily it closed the \
-             streams, the retry of each, who came back to it meanwhile, and whether the hub that is \
-             started after it has every event whose publish was answered.",
+             streams, the retry of each, who came back to it meanwhile, and whether the hub that \
+             is started after it has every event whose publish was answered.",
         )
         .after_help(EXAMPLES)
         .args(arguments())
