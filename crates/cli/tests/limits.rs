@@ -259,6 +259,24 @@ fn behind_a_listed_proxy_each_client_has_its_own_limit() -> Outcome<()> {
     }
 }
 
+/// Else a client that makes its name unreadable would have no limit at all.
+#[test]
+fn whom_a_listed_proxy_does_not_name_counts_for_the_proxy() -> Outcome<()> {
+    let hub = start(&[
+        ("--max-connections-per-address", "1"),
+        ("--trusted-proxy", "127.0.0.1"),
+    ])?;
+    let _stream = open(&hub, &subscribe(&hub)?)?;
+    for value in ["for=unknown", "for=_hidden;proto=https", "for=127.0.0.1"] {
+        let request = subscribe(&hub)?.header("Forwarded", value);
+        expect_refused(&hub, &request, "from this address")?;
+    }
+    // Its checks are no streams.
+    hub.get("/healthz")?.expect_status(&[200])?;
+    let named = subscribe(&hub)?.header("Forwarded", "for=203.0.113.7");
+    open(&hub, &named).map(drop)
+}
+
 #[test]
 fn what_an_unlisted_peer_says_about_its_address_is_ignored() -> Outcome<()> {
     let hub = start(&[

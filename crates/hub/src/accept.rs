@@ -266,7 +266,8 @@ pub(crate) fn go_on(listener: &Listener, stream: TcpStream, peer: Peer, bytes: B
     };
     if listener.door == Door::Public {
         // It was served before: one that is over its address's limit now is none the less.
-        permit.count_for_address(hub.limits.taken_over(&hub.policy.load(), peer.address));
+        let policy = hub.policy.load();
+        permit.count_for_address(hub.limits.connection_taken_over(&policy, peer.address));
     }
     let listener = listener.clone();
     let panics = Arc::clone(&listener.hub.metrics.panics.request);

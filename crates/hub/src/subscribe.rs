@@ -209,7 +209,11 @@ fn shares(
     if becomes == Becomes::Head {
         return Ok(Shares::default());
     }
-    let is_counted = peer.is_counted && client.address == peer.address;
+    // The connection of a listed proxy counts for nobody, so a stream for which it names nobody
+    // counts for the proxy.
+    let is_counted = peer.is_counted
+        && client.address == peer.address
+        && !policy.trusted_proxies.includes(peer.address);
     hub.limits.begin(policy, client, is_counted)
 }
 

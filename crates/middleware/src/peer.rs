@@ -158,35 +158,68 @@ impl TrustedProxies {
 
 /// Hops of `Forwarded`, nearest first; `None` without that header.
 fn forwarded(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
-    let mut hops = lines(headers, "forwarded")?;
-    hops.truncate(HOPS_MAX);
-    let parse = |hop: &String| {
-        let mut pairs = hop.split(';').filter_map(|pair| pair.split_once('='));
-        let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-        parse_hop(value.trim().trim_matches('"'))
-    };
-    Some(hops.iter().map(parse).collect())
+    let hops = lines(headers, "forwarded")?;
+    Some(hops.iter().map(|hop| parse_element(hop)).collect())
 }
 
 fn forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let mut hops = lines(headers, "x-forwarded-for").unwrap_or_default();
-    hops.truncate(HOPS_MAX);
-    hops.iter().map(|hop| parse_hop(hop.trim())).collect()
+    let hops = lines(headers, "x-forwarded-for").unwrap_or_default();
+    hops.iter().map(|hop| parse_hop(hop)).collect()
 }
 
-/// The comma-separated items of all fields of that name, last first. `None` without any.
+/// The comma-separated items of all fields of that name, last first, at most [`HOPS_MAX`]; empty
+/// ones do not count (RFC 9110, 5.6.1). `None` without any field.
 fn lines(headers: &HeaderMap, name: &str) -> Option<Vec<String>> {
     let fields: Vec<_> = headers.get_all(name).iter().collect();
     if fields.is_empty() {
         return None;
     }
-    let texts = fields.iter().rev().flat_map(|field| {
-        let text = String::from_utf8_lossy(field.as_bytes()).into_owned();
-        let mut items: Vec<String> = text.split(',').map(str::to_owned).collect();
-        items.reverse();
-        items
-    });
-    Some(texts.collect())
+    let mut items = Vec::new();
+    for field in fields.iter().rev() {
+        let text = String::from_utf8_lossy(field.as_bytes());
+        let found = split_from_end(&text, b',').into_iter().map(str::trim);
+        items.extend(found.filter(|item| !item.is_empty()).map(str::to_owned));
+        if items.len() >= HOPS_MAX {
+            break;
+        }
+    }
+    items.truncate(HOPS_MAX);
+    Some(items)
+}
+
+/// Splits at the separators that stand in no quoted string, last part first. From the end, because
+/// what stands there is the nearest proxy's own. A client may have put a lone quote before it, or
+/// a name into what the proxy quotes, such as the `Host`.
+fn split_from_end(text: &str, separator: u8) -> Vec<&str> {
+    let bytes = text.as_bytes();
+    let (mut parts, mut end, mut is_quoted) = (Vec::new(), text.len(), false);
+    for (at, &byte) in bytes.iter().enumerate().rev() {
+        if byte == b'"' {
+            let slashes = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\');
+            // An escaped one is text within the string.
+            if !is_quoted || slashes.count() % 2 == 0 {
+                is_quoted = !is_quoted;
+            }
+        } else if byte == separator && !is_quoted {
+            parts.push(&text[at + 1..end]);
+            end = at;
+        }
+    }
+    parts.push(&text[..end]);
+    parts
+}
+
+/// The `for` of one element of `Forwarded`; it may have one at most (RFC 7239, 4).
+fn parse_element(element: &str) -> Option<IpAddr> {
+    let pairs = split_from_end(element, b';').into_iter();
+    let mut named = pairs
+        .filter_map(|pair| pair.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+    let (_, value) = named.next()?;
+    if named.next().is_some() {
+        return None;
+    }
+    parse_hop(value.trim().trim_matches('"'))
 }
 
 /// `203.0.113.7`, `203.0.113.7:4711`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:4711`.
@@ -300,6 +333,37 @@ mod tests {
         }
         let told = [("forwarded", "for=\"[2001:db8::17]:4711\"")];
         assert_eq!(client(&trusted, "10.0.0.1", &told), ip("2001:db8::17"));
+    }
+
+    /// What a proxy quotes may be the client's: a `Host`, say.
+    #[test]
+    fn nothing_in_a_quoted_string_is_a_hop() {
+        let trusted = proxies(&["10.0.0.0/8"]);
+        for value in [
+            r#"for=203.0.113.7;host="a,for=1.2.3.4""#,
+            r#"host="a;for=1.2.3.4";for=203.0.113.7"#,
+            r#"for=203.0.113.7;host="a\",for=1.2.3.4""#,
+            r#"for=203.0.113.7;host="a\\""#,
+            r#"for="x, for=203.0.113.7"#,
+            r#"for=1.2.3.4;host="x, for=203.0.113.7;host="y""#,
+            r#"for=1.2.3.4;host="x, for=203.0.113.7;host="y", for=10.0.0.2;host="z,""#,
+        ] {
+            let told = [("forwarded", value)];
+            let seen = client(&trusted, "10.0.0.1", &told);
+            assert_eq!(seen, ip("203.0.113.7"), "{value}");
+        }
+        let twice = [("forwarded", "for=203.0.113.7;for=203.0.113.8")];
+        assert_eq!(client(&trusted, "10.0.0.1", &twice), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn an_empty_item_is_no_hop() {
+        let trusted = proxies(&["10.0.0.0/8"]);
+        for value in ["203.0.113.7,", ",203.0.113.7, ,", "203.0.113.7,,10.0.0.2"] {
+            let told = [("x-forwarded-for", value)];
+            let seen = client(&trusted, "10.0.0.1", &told);
+            assert_eq!(seen, ip("203.0.113.7"), "{value}");
+        }
     }
 
     #[test]

@@ -254,12 +254,22 @@ impl Limits {
         })
     }
 
-    /// A share of a connection or stream that another process served until now: it counts, and is
-    /// not refused.
+    /// A share of a stream that another process served until now: it counts, and is not refused.
     pub(crate) fn taken_over(&self, policy: &Policy, address: IpAddr) -> Option<KeyedPermit> {
-        let is_counted =
-            !policy.trusted_proxies.includes(address) && !policy.exempt.includes(address);
+        let is_counted = !policy.exempt.includes(address);
         is_counted.then(|| self.addresses.count(AddressKey::of(address).as_u64()))
+    }
+
+    /// The same of a connection; none for a listed proxy, as for a new one.
+    pub(crate) fn connection_taken_over(
+        &self,
+        policy: &Policy,
+        address: IpAddr,
+    ) -> Option<KeyedPermit> {
+        let is_proxy = policy.trusted_proxies.includes(address);
+        (!is_proxy)
+            .then(|| self.taken_over(policy, address))
+            .flatten()
     }
 
     /// The same for a token's subject.
