@@ -68,6 +68,14 @@ static TOPICS: &[Topic] = &[
     Topic { row: 44, what: "topic-with-del", encoded: || "a%7Fb".into() },
     Topic { row: 44, what: "topic-with-esc", encoded: || "a%1B%5B2Jb".into() },
     Topic { row: 44, what: "topic-with-nel", encoded: || "a%C2%85b".into() },
+    Topic { row: 44, what: "topic-with-tab", encoded: || "a%09b".into() },
+    Topic { row: 44, what: "topic-with-bidi-override", encoded: || "a%E2%80%AEb".into() },
+    Topic { row: 44, what: "topic-with-bidi-isolate", encoded: || "a%E2%81%A6b".into() },
+    Topic { row: 44, what: "topic-with-zero-width-space", encoded: || "a%E2%80%8Bb".into() },
+    Topic { row: 44, what: "topic-with-byte-order-mark", encoded: || "%EF%BB%BFab".into() },
+    Topic { row: 44, what: "topic-with-soft-hyphen", encoded: || "a%C2%ADb".into() },
+    Topic { row: 44, what: "topic-with-tag-character", encoded: || "a%F3%A0%81%81b".into() },
+    Topic { row: 44, what: "template-with-zero-width-space", encoded: || "a/%7Bb%7D%E2%80%8B".into() },
 ];
 
 fn topic_case(row: &'static Topic) -> Case {

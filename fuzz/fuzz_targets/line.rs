@@ -11,7 +11,7 @@ fuzz_target!(|line: &[u8]| {
     assert!(!draft.topics.is_empty());
     // Written as a line again, it is the same event.
     let again = serde_json::json!({
-        "topic": draft.topics,
+        "topic": draft.topics.iter().map(|topic| topic.as_str()).collect::<Vec<_>>(),
         "data": draft.data,
         "id": draft.id.as_ref().map(|id| id.as_str()),
         "type": draft.kind.as_ref().map(|kind| kind.as_str()),

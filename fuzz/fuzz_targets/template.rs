@@ -4,13 +4,13 @@
 #![no_main]
 
 use gush_hub::matcher_table::{MatcherId, MatcherTable};
-use gush_hub::topic::{Matcher, check_topic};
+use gush_hub::topic::{Matcher, parse_topic};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let mut lines: Vec<_> = text.split('\n').collect();
     let topic = lines.pop().unwrap_or("");
-    let _ = check_topic(topic);
+    let _ = parse_topic(topic);
     let mut table = MatcherTable::default();
     let mut ids = Vec::new();
     let mut expected = Vec::new();

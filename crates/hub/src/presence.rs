@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gush_log::{Conflation, Draft, Log};
+use gush_sse::Topic;
 use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, Receiver};
 
@@ -173,7 +174,7 @@ impl Presence {
         let topic = dialect::subscription_topic(matcher, &present.subscriber);
         let document = dialect::subscription_event(present, matcher, &topic, is_active);
         let draft = Draft {
-            topics: [topic.into_boxed_str()].into(),
+            topics: [Topic::parse(&topic).expect("percent-encoded, of some KiB")].into(),
             is_private: true,
             id: None,
             kind: None,

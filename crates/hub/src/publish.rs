@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use gush_log::{AppendError, AppendErrorKind, Appended, AtOnce, Draft, Located, Position};
 use gush_middleware::{BodyLimit, TooLarge};
+use gush_sse::Topic;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, EXPECT, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -112,7 +113,7 @@ pub(crate) fn check_draft(
     draft: &Draft,
 ) -> Result<InFlight, Rejection> {
     check_own_id(hub, draft)?;
-    admit::topics(publisher.claims, draft.topics.iter().map(AsRef::as_ref))?;
+    admit::topics(publisher.claims, draft.topics.iter().map(Topic::as_str))?;
     hub.limits.publish(publisher, draft)
 }
 

@@ -10,14 +10,16 @@ use std::sync::Arc;
 #[path = "topic/template.rs"]
 mod template;
 
+use gush_sse::{FieldError, Topic};
+
 use template::{Template, TemplateError};
 
 #[cfg(test)]
 #[path = "topic/tests.rs"]
 mod tests;
 
-/// The longest topic and the longest matcher, in bytes. The figure of the 1.0 draft; the 0.x
-/// reference has none.
+/// The longest topic that is taken from outside and the longest matcher, in bytes. The figure of
+/// the 1.0 draft; the 0.x reference has none.
 pub const TOPIC_BYTES_MAX: usize = 4096;
 
 /// The most expressions a template may hold. Matching costs topic bytes times expressions, so
@@ -34,6 +36,8 @@ pub enum TopicError {
     TooLong,
     /// A control character (Unicode category Cc, so also DEL and U+0080 to U+009F).
     Control,
+    /// A format character (Unicode category Cf), which nobody sees: U+200B, U+202E, U+FEFF...
+    Format,
     /// A template with more than [`MATCHER_EXPRESSIONS_MAX`] expressions.
     TooManyExpressions,
 }
@@ -44,6 +48,7 @@ impl fmt::Display for TopicError {
             Self::Empty => f.write_str("a topic is empty"),
             Self::TooLong => write!(f, "a topic is longer than {TOPIC_BYTES_MAX} bytes"),
             Self::Control => f.write_str("a topic holds a control character"),
+            Self::Format => f.write_str("a topic holds an invisible format character"),
             Self::TooManyExpressions => {
                 write!(
                     f,
@@ -56,19 +61,35 @@ impl fmt::Display for TopicError {
 
 impl std::error::Error for TopicError {}
 
-/// Checks the bounds every topic is held to: not empty, at most [`TOPIC_BYTES_MAX`] bytes, no
-/// control characters. Published topics need nothing else.
-pub fn check_topic(topic: &str) -> Result<(), TopicError> {
-    if topic.is_empty() {
-        return Err(TopicError::Empty);
-    }
-    if topic.len() > TOPIC_BYTES_MAX {
+/// A topic as a publisher may give it: at most [`TOPIC_BYTES_MAX`] bytes.
+pub fn parse_topic(text: &str) -> Result<Topic, TopicError> {
+    check_length(text)?;
+    Ok(Topic::parse(text)?)
+}
+
+/// Checks the bounds that topics and matchers share.
+fn check_text(text: &str) -> Result<(), TopicError> {
+    check_length(text)?;
+    Ok(Topic::check(text)?)
+}
+
+const fn check_length(text: &str) -> Result<(), TopicError> {
+    if text.len() > TOPIC_BYTES_MAX {
         return Err(TopicError::TooLong);
     }
-    if topic.chars().any(char::is_control) {
-        return Err(TopicError::Control);
-    }
     Ok(())
+}
+
+impl From<FieldError> for TopicError {
+    fn from(error: FieldError) -> Self {
+        match error {
+            FieldError::Empty => Self::Empty,
+            FieldError::TooLong(_) => Self::TooLong,
+            FieldError::Format => Self::Format,
+            // The other two are of ids alone.
+            FieldError::Control | FieldError::Hash | FieldError::Reserved => Self::Control,
+        }
+    }
 }
 
 /// An expression a subscriber or a token gives for topics. Cheap to clone: the text and the
@@ -84,7 +105,7 @@ impl Matcher {
     /// Compiles a matcher. Only the bounds are errors; a text that is not a valid template is a
     /// plain matcher.
     pub fn parse(text: &str) -> Result<Self, TopicError> {
-        check_topic(text)?;
+        check_text(text)?;
         let template = if text.contains('{') {
             match Template::parse(text) {
                 Ok(template) => Some(Arc::new(template)),

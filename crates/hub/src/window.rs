@@ -234,6 +234,10 @@ impl Tail for Window {
 mod tests {
     use super::*;
 
+    fn topic(text: &str) -> gush_sse::Topic {
+        gush_sse::Topic::parse(text).expect("a topic")
+    }
+
     #[test]
     fn topics_are_packed_and_unpacked() {
         let position = Position {
@@ -241,7 +245,7 @@ mod tests {
             offset: Offset::FIRST,
         };
         let draft = gush_log::Draft {
-            topics: ["a".into(), "é/{x}".into(), "b".repeat(4096).into()].into(),
+            topics: ["a", "é/{x}", &"b".repeat(4096)].map(topic).into(),
             is_private: false,
             id: None,
             kind: None,

@@ -275,7 +275,7 @@ fn a_shard_takes_nothing_for_events_and_deliveries() {
 
 fn drafts(count: usize) -> Vec<Draft> {
     let draft = |i| Draft {
-        topics: Box::new(["/books/1".into()]),
+        topics: Box::new([gush_sse::Topic::parse("/books/1").expect("a topic")]),
         is_private: false,
         id: None,
         kind: None,

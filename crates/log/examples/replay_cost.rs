@@ -18,7 +18,7 @@ use gush_log::{
     AppendErrorKind, Conflation, DiskConfig, DiskLog, Draft, Flow, Located, Log, Offset, ReadLimit,
     Sync,
 };
-use gush_sse::EventId;
+use gush_sse::{EventId, Topic};
 
 const STEPS: [u64; 3] = [1_000, 100_000, 1_000_000];
 const PROBES: usize = 2_000;
@@ -129,7 +129,7 @@ fn fill(
             Ids::Publisher => EventId::parse(&format!("https://example.com/orders/{number}"))?,
         };
         let draft = Draft {
-            topics: ["https://example.com/orders".into()].into(),
+            topics: [Topic::parse("https://example.com/orders")?].into(),
             is_private: false,
             id,
             kind: None,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use gush_sse::{EventId, EventType};
+use gush_sse::{EventId, EventType, Topic};
 
 use crate::{
     AppendError, AppendErrorKind, Appended, Conflation, Draft, Epoch, Flow, Located, Log, Offset,
@@ -54,9 +54,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 type Outcome = Result<Appended, AppendError>;
 
+fn topic(text: &str) -> Topic {
+    Topic::parse(text).expect("a topic")
+}
+
 fn draft(data: &str) -> Draft {
     Draft {
-        topics: ["https://example.com/a".into()].into(),
+        topics: [topic("https://example.com/a")].into(),
         is_private: false,
         id: None,
         kind: None,
@@ -189,7 +193,7 @@ fn the_tail_is_told_first_and_in_order(log: &Arc<dyn Log>) {
 
 fn what_is_read_is_what_was_appended(log: &Arc<dyn Log>) {
     let full = Draft {
-        topics: ["a".into(), "b/ü".into(), "x".repeat(4096).into()].into(),
+        topics: [topic("a"), topic("b/ü"), topic(&"x".repeat(4096))].into(),
         is_private: true,
         id: EventId::parse("urn:own").expect("good"),
         kind: EventType::parse("added").expect("good"),
@@ -218,7 +222,7 @@ fn what_is_read_is_what_was_appended(log: &Arc<dyn Log>) {
         assert_eq!(record.position.epoch, log.bounds().epoch);
         assert!(record.time_ms > 0);
         seen.push(Draft {
-            topics: record.topics.iter().map(Into::into).collect(),
+            topics: record.topics.iter().map(topic).collect(),
             is_private: record.is_private,
             id: record.id.and_then(|id| EventId::parse(id).expect("good")),
             kind: record

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use gush_sse::{EventId, EventType};
+use gush_sse::{EventId, EventType, Topic};
 
 use crate::{GENERATED_ID_BYTES, Offset, Position};
 
@@ -20,7 +20,7 @@ pub struct Conflation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// At least one; the first is the canonical one, all are equal for dispatch.
-    pub topics: Box<[Box<str>]>,
+    pub topics: Box<[Topic]>,
     /// Only subscribers with a matching grant may get it.
     pub is_private: bool,
     /// The publisher's own id; absent: the log's position makes one.
@@ -140,16 +140,16 @@ impl<'a> RecordRef<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum TopicsRef<'a> {
     /// From an event in memory.
-    Owned(&'a [Box<str>]),
+    Owned(&'a [Topic]),
     /// From a record: for each topic a little-endian `u16` length and the bytes, already checked
-    /// to be UTF-8 and complete.
+    /// to be complete, and each to be a [`Topic`].
     Packed(&'a [u8]),
 }
 
 impl<'a> TopicsRef<'a> {
     /// The topics in the order they were published in. Allocates nothing.
     pub fn iter(self) -> impl Iterator<Item = &'a str> + Clone {
-        let (owned, mut packed): (&[Box<str>], &[u8]) = match self {
+        let (owned, mut packed): (&[Topic], &[u8]) = match self {
             Self::Owned(topics) => (topics, &[]),
             Self::Packed(bytes) => (&[], bytes),
         };
@@ -160,6 +160,6 @@ impl<'a> TopicsRef<'a> {
             packed = rest;
             std::str::from_utf8(topic).ok()
         });
-        owned.iter().map(AsRef::as_ref).chain(unpacked)
+        owned.iter().map(Topic::as_str).chain(unpacked)
     }
 }

@@ -5,6 +5,7 @@
 //! ```
 //! use gush_log::{Conflation, DiskConfig, DiskLog, Draft, Flow, Located, Log, ReadLimit};
 //!
+//! use gush_sse::Topic;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
 //! let (log, recovery) = DiskLog::open(dir.path(), DiskConfig::default())?;
@@ -12,7 +13,7 @@
 //!
 //! let (sender, receiver) = std::sync::mpsc::sync_channel(1);
 //! let draft = Draft {
-//!     topics: ["https://example.com/orders/7".into()].into(),
+//!     topics: [Topic::parse("https://example.com/orders/7")?].into(),
 //!     is_private: false,
 //!     id: None,
 //!     kind: None,

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use gush_sse::Topic;
+
 use crate::hash::hash_id;
 use crate::host::now_ms;
 use crate::lock::lock;
@@ -445,14 +447,14 @@ fn closed() -> AppendError {
 }
 
 fn text_bytes(draft: &Draft) -> usize {
-    let topics: usize = draft.topics.iter().map(|topic| topic.len()).sum();
+    let topics: usize = draft.topics.iter().map(|topic| topic.as_str().len()).sum();
     let id = draft.id.as_ref().map_or(0, |id| id.as_str().len());
     let kind = draft.kind.as_ref().map_or(0, |kind| kind.as_str().len());
     topics + id + kind + draft.data.len()
 }
 
 fn cost_bytes(draft: &Draft) -> usize {
-    text_bytes(draft) + draft.topics.len() * size_of::<Box<str>>() + EVENT_OVERHEAD_BYTES
+    text_bytes(draft) + draft.topics.len() * size_of::<Topic>() + EVENT_OVERHEAD_BYTES
 }
 
 #[cfg(test)]
@@ -492,7 +494,7 @@ mod tests {
             events_max: 1000,
         });
         let draft = |bytes: usize| Draft {
-            topics: ["a".into()].into(),
+            topics: [Topic::parse("a").expect("a topic")].into(),
             is_private: false,
             id: None,
             kind: None,

@@ -9,6 +9,8 @@
 //! All numbers are little-endian; `u16+` is a length and that many bytes. The CRC covers all that
 //! follows it.
 
+use gush_sse::{EventId, EventType, Topic};
+
 use crate::{Draft, Epoch, Offset, Position, RecordRef, TopicsRef};
 
 /// Bytes before the body.
@@ -63,8 +65,7 @@ impl Stamp {
 pub(crate) fn record_len(draft: &Draft) -> Option<usize> {
     let mut topics = 0;
     for topic in &draft.topics {
-        u16::try_from(topic.len()).ok()?;
-        topics += 2 + topic.len();
+        topics += 2 + topic.as_str().len();
     }
     let id = draft.id.as_ref().map_or(0, |id| 2 + id.as_str().len());
     let kind = draft
@@ -128,10 +129,14 @@ fn encode_body(draft: &Draft, out: &mut Vec<u8>) {
         push_short(key, out);
     }
     out[flags_at] = flags;
-    let packed: usize = draft.topics.iter().map(|topic| 2 + topic.len()).sum();
+    let packed: usize = draft
+        .topics
+        .iter()
+        .map(|topic| 2 + topic.as_str().len())
+        .sum();
     out.extend_from_slice(&len_u32(packed).to_le_bytes());
     for topic in &draft.topics {
-        push_short(topic, out);
+        push_short(topic.as_str(), out);
     }
     out.extend_from_slice(&len_u32(draft.data.len()).to_le_bytes());
     out.extend_from_slice(draft.data.as_bytes());
@@ -239,8 +244,8 @@ pub(crate) fn check(stamp: Stamp, bytes: &[u8]) -> Checked {
     }
 }
 
-/// Reads a record whose CRC was checked. `None`: its form is none that we know, so it counts as
-/// damaged. Allocates nothing.
+/// Reads a record whose CRC was checked. `None`: its form is none that we know, or its id, type or
+/// a topic is none that can be published, so it counts as damaged. Allocates nothing.
 pub(crate) fn decode(record: &[u8]) -> Option<Raw<'_>> {
     let (head, body) = record.split_first_chunk::<HEAD_BYTES>()?;
     Some(Raw {
@@ -260,12 +265,12 @@ fn decode_body(body: &[u8]) -> Option<Body<'_>> {
     let id = if flags & FLAG_ID == 0 {
         None
     } else {
-        Some(take_short(&mut rest)?)
+        Some(take_short(&mut rest).filter(|id| EventId::check(id).is_ok())?)
     };
     let kind = if flags & FLAG_KIND == 0 {
         None
     } else {
-        Some(take_short(&mut rest)?)
+        Some(take_short(&mut rest).filter(|kind| EventType::check(kind).is_ok())?)
     };
     let retry_ms = if flags & FLAG_RETRY == 0 {
         None
@@ -295,15 +300,10 @@ fn decode_body(body: &[u8]) -> Option<Body<'_>> {
     })
 }
 
-/// `None` when packed topics are not whole, or one of them is no text.
+/// `None` when packed topics are not whole, or one of them is none.
 fn check_topics(mut packed: &[u8]) -> Option<()> {
-    // Nearly all are; a look at all of them at once is cheaper than one at each.
-    let is_ascii = packed.is_ascii();
     while !packed.is_empty() {
-        let topic = take_piece(&mut packed)?;
-        if !is_ascii {
-            std::str::from_utf8(topic).ok()?;
-        }
+        Topic::check(take_short(&mut packed)?).ok()?;
     }
     Some(())
 }

@@ -1,7 +1,8 @@
-//! The two fields that hold one line: `id` and `event`.
+//! Texts of one line: the `id` and `event` fields, and the topics that events are published under.
 //!
-//! They are types of their own so that a text that could forge a field in somebody else's stream
-//! cannot reach the encoder by way of the hub.
+//! They are types of their own so that a text that could forge a field in somebody else's stream,
+//! or look like another one, cannot reach a log or the encoder by way of the hub. Each has one way
+//! in, and that checks.
 
 use std::fmt;
 
@@ -36,13 +37,23 @@ impl EventId {
     /// assert_eq!(EventId::parse("a\ndata: forged"), Err(FieldError::Control));
     /// ```
     pub fn parse(raw: &str) -> Result<Option<Self>, FieldError> {
+        Self::check(raw)?;
+        Ok((!raw.is_empty()).then(|| Self(raw.into())))
+    }
+
+    /// As [`Self::parse`], for who keeps the text elsewhere: allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`]; empty is good.
+    pub fn check(raw: &str) -> Result<(), FieldError> {
         if raw.starts_with('#') {
             return Err(FieldError::Hash);
         }
         if raw == "earliest" {
             return Err(FieldError::Reserved);
         }
-        Ok(check(raw, Self::BYTES_MAX)?.map(Self))
+        check(raw, Self::BYTES_MAX)
     }
 
     /// The text.
@@ -68,7 +79,66 @@ impl EventType {
     /// [`FieldError::TooLong`], [`FieldError::Control`], [`FieldError::Format`]; always the fault
     /// of the peer, a retry does not help.
     pub fn parse(raw: &str) -> Result<Option<Self>, FieldError> {
-        Ok(check(raw, Self::BYTES_MAX)?.map(Self))
+        Self::check(raw)?;
+        Ok((!raw.is_empty()).then(|| Self(raw.into())))
+    }
+
+    /// As [`Self::parse`], for who keeps the text elsewhere: allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`]; empty is good.
+    pub fn check(raw: &str) -> Result<(), FieldError> {
+        check(raw, Self::BYTES_MAX)
+    }
+
+    /// The text.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What an event is published under: one line, not empty, no control or format characters.
+///
+/// It is no field of a stream, but documents, logs and screens show it, and an invisible character
+/// would make two topics that look the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(Box<str>);
+
+impl Topic {
+    /// The longest topic in bytes, inclusive: what a record of a log has room for. The hub takes
+    /// shorter ones only from publishers.
+    pub const BYTES_MAX: usize = u16::MAX as usize;
+
+    /// Checks a topic that came from outside.
+    ///
+    /// # Errors
+    ///
+    /// [`FieldError::Empty`], [`FieldError::TooLong`], [`FieldError::Control`],
+    /// [`FieldError::Format`]; always the fault of the peer, a retry does not help.
+    ///
+    /// ```
+    /// use gush_sse::{FieldError, Topic};
+    ///
+    /// assert!(Topic::parse("https://example.com/books/1").is_ok());
+    /// assert_eq!(Topic::parse("a\u{202e}b"), Err(FieldError::Format));
+    /// ```
+    pub fn parse(raw: &str) -> Result<Self, FieldError> {
+        Self::check(raw)?;
+        Ok(Self(raw.into()))
+    }
+
+    /// As [`Self::parse`], for who keeps the text elsewhere: allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn check(raw: &str) -> Result<(), FieldError> {
+        if raw.is_empty() {
+            return Err(FieldError::Empty);
+        }
+        check(raw, Self::BYTES_MAX)
     }
 
     /// The text.
@@ -90,6 +160,12 @@ impl AsRef<str> for EventType {
     }
 }
 
+impl AsRef<str> for Topic {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
@@ -102,12 +178,20 @@ impl fmt::Display for EventType {
     }
 }
 
-/// Why a text cannot be an `id` or `event` field. The text of each is fit for the peer: it holds
-/// nothing of what was sent.
+impl fmt::Display for Topic {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Why a text cannot be an `id` or `event` field, or a topic. The text of each is fit for the peer:
+/// it holds nothing of what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldError {
-    /// More bytes than the field takes.
-    TooLong,
+    /// A topic of no bytes.
+    Empty,
+    /// More bytes than this, which are the most that the text may have.
+    TooLong(usize),
     /// A control character: C0 (so also CR, LF, NUL, tab), DEL or C1.
     Control,
     /// A Unicode format character (category Cf): invisible, so two ids could look alike.
@@ -121,8 +205,8 @@ pub enum FieldError {
 impl fmt::Display for FieldError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Both fields have the same bound.
-            Self::TooLong => write!(out, "is longer than {} bytes", EventId::BYTES_MAX),
+            Self::Empty => out.write_str("is empty"),
+            Self::TooLong(bytes_max) => write!(out, "is longer than {bytes_max} bytes"),
             Self::Control => out.write_str("holds a control character"),
             Self::Format => out.write_str("holds an invisible format character"),
             Self::Hash => out.write_str("begins with '#', which is reserved"),
@@ -133,24 +217,33 @@ impl fmt::Display for FieldError {
 
 impl std::error::Error for FieldError {}
 
-fn check(raw: &str, bytes_max: usize) -> Result<Option<Box<str>>, FieldError> {
-    if raw.is_empty() {
-        return Ok(None);
-    }
+fn check(raw: &str, bytes_max: usize) -> Result<(), FieldError> {
     // Before the scan, so that a huge text costs nothing.
     if raw.len() > bytes_max {
-        return Err(FieldError::TooLong);
+        return Err(FieldError::TooLong(bytes_max));
+    }
+    if raw.is_ascii() {
+        // Without a branch for each byte: every event read from a log comes through here.
+        let has_control = raw
+            .bytes()
+            .fold(false, |has, byte| has | byte.is_ascii_control());
+        return if has_control {
+            Err(FieldError::Control)
+        } else {
+            Ok(())
+        };
     }
     if raw.chars().any(char::is_control) {
         return Err(FieldError::Control);
     }
-    if !raw.is_ascii() && raw.chars().any(is_format) {
+    if raw.chars().any(is_format) {
         return Err(FieldError::Format);
     }
-    Ok(Some(raw.into()))
+    Ok(())
 }
 
-/// Unicode 17 general category Cf.
+/// Unicode 17 general category Cf. A log's reader goes by it as well: what a later Unicode adds
+/// would make events unreadable that are stored already.
 const fn is_format(c: char) -> bool {
     matches!(
         c,
@@ -186,13 +279,15 @@ mod tests {
     fn empty_is_absent() {
         assert_eq!(EventId::parse(""), Ok(None));
         assert_eq!(EventType::parse(""), Ok(None));
+        assert_eq!(Topic::parse(""), Err(FieldError::Empty));
     }
 
     #[test]
     fn every_control_character_is_refused_everywhere() {
         for code in (0..0x20).chain(0x7f..0xa0) {
             let c = char::from_u32(code).expect("below the surrogates");
-            for text in [format!("{c}a"), format!("a{c}"), format!("a{c}b")] {
+            for text in [format!("{c}a"), format!("a{c}"), format!("a{c}é")] {
+                assert_eq!(Topic::parse(&text), Err(FieldError::Control), "{text:?}");
                 assert_eq!(EventId::parse(&text), Err(FieldError::Control), "{text:?}");
                 assert_eq!(
                     EventType::parse(&text),
@@ -213,18 +308,13 @@ mod tests {
             '\u{feff}',
             '\u{e0041}',
         ] {
-            assert_eq!(
-                EventId::parse(&format!("a{c}")),
-                Err(FieldError::Format),
-                "{c:?}"
-            );
-            assert_eq!(
-                EventType::parse(&format!("a{c}")),
-                Err(FieldError::Format),
-                "{c:?}"
-            );
+            let text = format!("a{c}");
+            assert_eq!(EventId::parse(&text), Err(FieldError::Format), "{c:?}");
+            assert_eq!(EventType::parse(&text), Err(FieldError::Format), "{c:?}");
+            assert_eq!(Topic::parse(&text), Err(FieldError::Format), "{c:?}");
         }
         assert!(EventId::parse("Zürich ✓ 東京 🦀").is_ok());
+        assert!(Topic::parse("Zürich ✓ 東京 🦀").is_ok());
     }
 
     #[test]
@@ -243,12 +333,18 @@ mod tests {
         assert!(EventId::parse(&most).is_ok());
         assert_eq!(
             EventId::parse(&format!("{most}x")),
-            Err(FieldError::TooLong)
+            Err(FieldError::TooLong(1024))
         );
         assert_eq!(
             EventType::parse(&format!("{most}x")),
-            Err(FieldError::TooLong)
+            Err(FieldError::TooLong(1024))
         );
-        assert_eq!(EventId::parse(&"é".repeat(513)), Err(FieldError::TooLong));
+        let wide = "é".repeat(513);
+        assert_eq!(EventId::parse(&wide), Err(FieldError::TooLong(1024)));
+        assert!(Topic::parse(&"x".repeat(65_535)).is_ok());
+        assert_eq!(
+            Topic::parse(&"x".repeat(65_536)),
+            Err(FieldError::TooLong(65_535))
+        );
     }
 }

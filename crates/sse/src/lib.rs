@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-// Texts that may stand in an `id` or `event` field, checked once at the border.
+// Ids, types and topics: texts of one line, checked once at the border.
 mod field;
 
 // Events to bytes.
@@ -12,5 +12,5 @@ mod encode;
 mod parser;
 
 pub use encode::{EventFields, HEARTBEAT, Measured, encode_event, encode_retry, encoded_len};
-pub use field::{EventId, EventType, FieldError};
+pub use field::{EventId, EventType, FieldError, Topic};
 pub use parser::{Item, ParseError, ParsedEvent, Parser};

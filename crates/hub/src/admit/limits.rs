@@ -429,16 +429,16 @@ impl Limits {
             return Ok(in_flight);
         };
         for (index, topic) in draft.topics.iter().enumerate() {
-            let Err(wait) = self.pass(&self.topics, key_of(topic), limit) else {
+            let Err(wait) = self.pass(&self.topics, key_of(topic.as_str()), limit) else {
                 continue;
             };
             for passed in &draft.topics[..index] {
-                self.take_back(&self.topics, key_of(passed), limit);
+                self.take_back(&self.topics, key_of(passed.as_str()), limit);
             }
             if let Some(limit) = of_publisher {
                 self.take_back(&self.publishers, key, limit);
             }
-            let shown: String = topic.chars().take(200).collect();
+            let shown: String = topic.as_str().chars().take(200).collect();
             let text = format!("too much is published to the topic {shown:?} at a time");
             return Err(self.too_many(Limit::PublishRatePerTopic, text, wait));
         }
@@ -494,6 +494,6 @@ impl Limits {
 
 /// Bytes of an event that wait with it.
 fn bytes_of(draft: &Draft) -> u32 {
-    let topics: usize = draft.topics.iter().map(|topic| topic.len()).sum();
+    let topics: usize = draft.topics.iter().map(|topic| topic.as_str().len()).sum();
     u32::try_from(topics + draft.data.len()).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,5 @@
 use gush_log::{Draft, MemoryConfig, MemoryLog};
+use gush_sse::Topic;
 
 use super::*;
 use crate::config::Settings;
@@ -59,7 +60,7 @@ fn what_came_before_is_read_once_and_not_further_back_than_allowed() {
     let log: &dyn Log = &log;
     for number in 0..100_u64 {
         let draft = Draft {
-            topics: [format!("{}", number % 10).into()].into(),
+            topics: [Topic::parse(&format!("{}", number % 10)).expect("a topic")].into(),
             is_private: false,
             id: None,
             kind: None,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use gush_log::{Conflation, Draft, RecordRef};
-use gush_sse::{EventId, EventType};
+use gush_sse::{EventId, EventType, Topic};
 use serde::{Deserialize, Serialize};
 
 use crate::request::Door;
@@ -145,7 +145,7 @@ impl EventNote {
             epoch: 0,
             offset: 0,
             time_ms: 0,
-            topics: draft.topics.into_iter().map(own).collect(),
+            topics: draft.topics.iter().map(Topic::to_string).collect(),
             is_private: draft.is_private,
             id: draft.id.map(|id| id.as_str().to_owned()),
             kind: draft.kind.map(|kind| kind.as_str().to_owned()),
@@ -176,9 +176,9 @@ impl EventNote {
             Some(kind) => EventType::parse(&kind).ok()?,
             None => None,
         };
-        let topics = self.topics.into_iter().map(String::into_boxed_str);
+        let topics = self.topics.iter().map(|topic| Topic::parse(topic).ok());
         Some(Draft {
-            topics: topics.collect(),
+            topics: topics.collect::<Option<_>>()?,
             is_private: self.is_private,
             id,
             kind,

@@ -24,7 +24,7 @@ fn the_bytes_of_a_frame_belong_to_the_version() {
 
 fn frame_of_an_event() -> Frame {
     let draft = gush_log::Draft {
-        topics: ["t".into()].into(),
+        topics: [gush_sse::Topic::parse("t").expect("a topic")].into(),
         is_private: false,
         id: gush_sse::EventId::parse("own").expect("a good id"),
         kind: gush_sse::EventType::parse("kind").expect("a good type"),

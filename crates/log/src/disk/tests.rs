@@ -80,7 +80,7 @@ fn the_contract_holds_without_syncs() {
 
 fn draft(data: &str) -> Draft {
     Draft {
-        topics: ["a".into()].into(),
+        topics: [gush_sse::Topic::parse("a").expect("a topic")].into(),
         is_private: false,
         id: None,
         kind: None,

@@ -1,4 +1,3 @@
-use gush_sse::{EventId, EventType};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +11,8 @@ const STAMP: Stamp = Stamp {
 fn draft() -> impl Strategy<Value = Draft> {
     let id = prop::option::of("\\PC{1,40}");
     let kind = prop::option::of("\\PC{1,40}");
-    let topics = prop::collection::vec("\\PC{1,40}", 1..5);
+    let topic = "\\PC{1,40}".prop_filter_map("none", |text| Topic::parse(&text).ok());
+    let topics = prop::collection::vec(topic, 1..5);
     (
         topics,
         any::<bool>(),
@@ -24,7 +24,7 @@ fn draft() -> impl Strategy<Value = Draft> {
     )
         .prop_map(
             |(topics, is_private, id, kind, retry_ms, latest, data)| Draft {
-                topics: topics.into_iter().map(String::into_boxed_str).collect(),
+                topics: topics.into(),
                 is_private,
                 id: id.and_then(|id| EventId::parse(&id).ok().flatten()),
                 kind: kind.and_then(|kind| EventType::parse(&kind).ok().flatten()),
@@ -46,7 +46,9 @@ fn encoded(offset: u64, draft: &Draft) -> Vec<u8> {
 
 fn small() -> Draft {
     Draft {
-        topics: ["a".into(), "b".into()].into(),
+        topics: ["a", "b"]
+            .map(|topic| Topic::parse(topic).expect("a topic"))
+            .into(),
         is_private: true,
         id: EventId::parse("7").expect("a good id"),
         kind: None,
@@ -75,7 +77,7 @@ proptest! {
         prop_assert_eq!(record.is_latest, draft.conflation.is_latest);
         prop_assert_eq!(record.key, draft.conflation.key.as_deref());
         prop_assert_eq!(record.data, &*draft.data);
-        prop_assert!(record.topics.iter().eq(draft.topics.iter().map(|topic| &**topic)));
+        prop_assert!(record.topics.iter().eq(draft.topics.iter().map(Topic::as_str)));
     }
 
     #[test]
@@ -134,13 +136,46 @@ fn a_record_of_another_segment_is_none() {
     );
 }
 
+/// The record of an event with this instead of each `~`, under a right checksum: as a publisher
+/// could not have made it.
+fn forged(draft: &Draft, with: &str) -> Vec<u8> {
+    let mut bytes = encoded(1, draft);
+    while let Some(at) = bytes.iter().position(|byte| *byte == b'~') {
+        bytes[at..at + with.len()].copy_from_slice(with.as_bytes());
+    }
+    let crc = STAMP.crc(&bytes[8..]).to_le_bytes();
+    bytes[4..8].copy_from_slice(&crc);
+    bytes
+}
+
 #[test]
-fn what_does_not_fit_a_record_is_refused() {
-    let long_topic = Draft {
-        topics: ["x".repeat(65_536).into()].into(),
+fn what_could_not_be_published_is_no_record() {
+    let with_topic = Draft {
+        topics: ["good", "a~~~b"]
+            .map(|topic| Topic::parse(topic).expect("a topic"))
+            .into(),
         ..small()
     };
-    assert_eq!(record_len(&long_topic), None);
+    let with_id = Draft {
+        id: EventId::parse("a~~~b").expect("a good id"),
+        ..small()
+    };
+    let with_kind = Draft {
+        kind: EventType::parse("a~~~b").expect("a good type"),
+        ..small()
+    };
+    for draft in [with_topic, with_id, with_kind] {
+        assert!(decode(&forged(&draft, "---")).is_some());
+        for bad in ["\n\n\n", "\r--", "\0--", "\u{7f}--", "\u{202e}", "\u{feff}"] {
+            let bytes = forged(&draft, bad);
+            assert!(matches!(check(STAMP, &bytes), Checked::Whole { .. }));
+            assert_eq!(decode(&bytes), None, "{bad:?} in {draft:?}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_a_record_is_refused() {
     let long_data = Draft {
         data: "x".repeat(RECORD_BYTES_MAX).into(),
         ..small()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gush_log::{Conflation, Draft, Log, MemoryLog, Offset};
 
-use super::rig::{Peer, ROOMY, Rig, Sizes, parse};
+use super::rig::{Peer, ROOMY, Rig, Sizes, parse, topic_of};
 use crate::config::Settings;
 
 /// Nearly everything is in the log only.
@@ -43,7 +43,7 @@ impl Kind {
 
     fn draft(&self, data: &str) -> Draft {
         Draft {
-            topics: self.topics.iter().map(|topic| Box::from(*topic)).collect(),
+            topics: self.topics.iter().map(|topic| topic_of(topic)).collect(),
             is_private: self.is_private,
             id: None,
             kind: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gush_log::{Conflation, Draft};
 
-use super::rig::{Peer, ROOMY, Rig, Sizes};
+use super::rig::{Peer, ROOMY, Rig, Sizes, topic_of};
 
 /// What is published from then on is held back for everybody.
 const UP_TO_DATE: &str = "gush_subscribers_behind 0";
@@ -196,7 +196,7 @@ fn a_shard_that_was_overtaken_holds_nothing_back() {
 
 fn draft(topic: &str, data: &str) -> Draft {
     Draft {
-        topics: [topic.into()].into(),
+        topics: [topic_of(topic)].into(),
         is_private: false,
         id: None,
         kind: None,

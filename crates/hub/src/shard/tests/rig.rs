@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gush_log::{Conflation, Draft, Log, MemoryConfig, MemoryLog, Offset};
+use gush_sse::Topic;
 use socket2::SockRef;
 
 use crate::clock::Clock;
@@ -25,6 +26,10 @@ use crate::shard::{
 use crate::socket::{Arriving, Sink, TcpSink};
 use crate::topic::Matcher;
 use crate::window::Window;
+
+pub(super) fn topic_of(text: &str) -> Topic {
+    Topic::parse(text).expect("a topic")
+}
 
 /// How long a test waits for bytes before it fails: far beyond what a loaded machine needs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -134,7 +139,7 @@ impl Rig {
 
     pub(super) fn append(&self, topics: &[&str], data: &str, is_private: bool) {
         let draft = Draft {
-            topics: topics.iter().map(|topic| Box::from(*topic)).collect(),
+            topics: topics.iter().map(|topic| topic_of(topic)).collect(),
             is_private,
             id: None,
             kind: None,
