@@ -120,7 +120,8 @@ pub struct BenchOptions {
     pub listen: SocketAddr,
     /// Core the references are pinned to.
     pub pin_server: Option<usize>,
-    /// How often it is measured: the servers take turns (`floor`), replays follow each other.
+    /// How often it is measured: the servers take turns (`floor`), replays follow each other,
+    /// hostile peers come and go (`hostile`). Zero is one.
     pub rounds: u32,
 }
 

@@ -1,7 +1,7 @@
 //! Mode `hostile`: one tenth of the subscribers is hostile. What do the other nine notice, what
 //! does it cost the server, and is all of it given back?
 //!
-//! The good ones are measured alone first and then beside the hostile ones, in one run.
+//! The good ones are measured alone and beside the hostile ones by turns, in one run.
 
 mod counters;
 mod crew;
@@ -9,6 +9,7 @@ mod peer;
 mod watch;
 mod write;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::common::{Measured, Moment, plan, role_of, server_of, topic_name};
@@ -25,7 +26,7 @@ use crate::target::Target;
 use crate::token;
 use counters::Counters;
 use crew::Crew;
-use peer::{Requests, Tally};
+use peer::{LARGE_HEAD_BYTES, Requests, Tally};
 use watch::{Peak, watched};
 use write::Findings;
 
@@ -34,8 +35,8 @@ const HOSTILE_OF: u64 = 10;
 /// Events per second where neither a rate nor a window was given: slow enough that one has reached
 /// everybody before the next, so that latency is not waiting in line.
 const DEFAULT_RATE: f64 = 2.0;
-/// How long each of the two parts publishes where neither events nor a time was given.
-const DEFAULT_DURATION: Duration = Duration::from_secs(20);
+/// How long each part publishes where neither events nor a time was given.
+const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// Key of the tokens that no server accepts.
 const WRONG_KEY: &str = "a key that no server has, of more than 32 bytes";
 /// Descriptors above those of the start that are no leak: the server's own, such as a log's.
@@ -43,11 +44,20 @@ const DESCRIPTORS_SLACK: u64 = 32;
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// One of the two parts of a run.
+/// One half of a round.
 struct Part {
     measured: Measured,
     counts: Counts,
     peak: Peak,
+}
+
+/// The good ones alone, then beside hostile ones, then alone again.
+struct Round {
+    quiet: Part,
+    beside: Part,
+    tally: Tally,
+    /// Once the hostile ones are gone and the good ones are still there.
+    calm: Moment,
 }
 
 /// The server before and after everything.
@@ -85,13 +95,17 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     if fleet.open(good, options.connect_rate, progress).opened == 0 {
         return Err(nothing_opened(&fleet));
     }
-    progress.phase("delivering, all quiet", 0);
-    let quiet = Part::run(&fleet, &load, &server, progress)?;
-    progress.phase("sending off the hostile ones", hostile);
-    let crew = Crew::start(hostile, requests, options.patience)?;
-    progress.phase("delivering beside hostile ones", 0);
-    let beside = Part::run(&fleet, &load, &server, progress)?;
-    let tally = crew.finish();
+    let field = Field {
+        fleet: &fleet,
+        load: &load,
+        server: &server,
+        requests: Arc::new(requests),
+        hostile,
+    };
+    let rounds: Result<Vec<_>, _> = (0..options.rounds.max(1))
+        .map(|_| field.round(options, progress))
+        .collect();
+    let rounds = rounds?;
     let end = fleet.finish();
     progress.phase("waiting for everything to be given back", 0);
     let after = Rest::settled(&server, &before, options)?;
@@ -100,14 +114,53 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     let findings = Findings {
         readers: good,
         hostile,
-        quiet: &quiet,
-        beside: &beside,
+        rounds: &rounds,
         end,
-        tally,
         before: &before,
         after: &after,
     };
     Ok(findings.report(options, &target, &load))
+}
+
+/// What every round is played with.
+struct Field<'a> {
+    fleet: &'a Fleet,
+    load: &'a Load<'a>,
+    server: &'a Processes,
+    requests: Arc<Requests>,
+    hostile: u64,
+}
+
+impl Field<'_> {
+    fn round(&self, options: &BenchOptions, progress: &Progress) -> Result<Round, BenchError> {
+        progress.phase("delivering, all quiet", 0);
+        let quiet = self.part(progress)?;
+        progress.phase("sending off the hostile ones", self.hostile);
+        let requests = Arc::clone(&self.requests);
+        let crew = Crew::start(self.hostile, requests, options.patience)?;
+        progress.phase("delivering beside hostile ones", 0);
+        let beside = self.part(progress)?;
+        let tally = crew.finish();
+        progress.phase("waiting until the attack is over", 0);
+        let calm = wait_closed(self.server, &quiet.measured.after, options.patience);
+        Ok(Round {
+            quiet,
+            beside,
+            tally,
+            calm,
+        })
+    }
+
+    fn part(&self, progress: &Progress) -> Result<Part, BenchError> {
+        let before = self.fleet.counts();
+        let (fleet, load, server) = (self.fleet, self.load, self.server);
+        let (measured, peak) = watched(server, || Measured::run(fleet, load, server, progress))?;
+        Ok(Part {
+            measured: measured?,
+            counts: fleet.counts().since(before),
+            peak,
+        })
+    }
 }
 
 /// The load of each part; the numbering goes on from one to the other.
@@ -120,40 +173,35 @@ fn load<'a>(options: &BenchOptions, target: &'a Target) -> Load<'a> {
     load
 }
 
-/// What the hostile ones send: subscribes as those of the others, and publishes with a token that
-/// is well made and signed with another key, so that the server has to compute to find out.
+/// What the hostile ones send: subscribes as those of the others, heads without an end, and
+/// requests with a token that is well made and signed with another key, so that the server has to
+/// compute to find out.
 fn requests(options: &BenchOptions, target: &Target) -> Result<Requests, BenchError> {
+    let wrong = token::publisher(WRONG_KEY);
     let forger = Target::from_options(&BenchOptions {
         publisher_key: None,
-        publisher_token: Some(token::publisher(WRONG_KEY)),
+        publisher_token: Some(wrong.clone()),
+        subscriber_token: Some(wrong),
         ..options.clone()
     })?;
     let topic = topic_name(0);
-    let mut publish = Vec::new();
-    forger.push_publish_request(&topic, "nobody may get this", &mut publish);
+    let mut forged_publish = Vec::new();
+    forger.push_publish_request(&topic, "nobody may get this", &mut forged_publish);
+    let subscribe = target.subscribe_request(&topic);
+    let line = b"X-More: of what no server wants to keep, as often as it fits\r\n";
+    // Behind the request line and the fields, without the empty line that would end the head.
+    let mut large_head = subscribe[..subscribe.len() - 2].to_vec();
+    while large_head.len() < LARGE_HEAD_BYTES {
+        large_head.extend_from_slice(line);
+    }
     Ok(Requests {
         subscribe_at: target.subscribe_address(),
         publish_at: target.publish_address(),
-        subscribe: target.subscribe_request(&topic),
-        publish,
+        subscribe,
+        forged_subscribe: forger.subscribe_request(&topic),
+        forged_publish,
+        large_head,
     })
-}
-
-impl Part {
-    fn run(
-        fleet: &Fleet,
-        load: &Load<'_>,
-        server: &Processes,
-        progress: &Progress,
-    ) -> Result<Self, BenchError> {
-        let before = fleet.counts();
-        let (measured, peak) = watched(server, || Measured::run(fleet, load, server, progress))?;
-        Ok(Self {
-            measured: measured?,
-            counts: fleet.counts().since(before),
-            peak,
-        })
-    }
 }
 
 impl Rest {

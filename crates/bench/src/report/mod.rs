@@ -115,6 +115,10 @@ pub struct Report {
     pub parameters: Vec<(String, serde_json::Value)>,
     /// The figures, in the order they are shown.
     pub results: Vec<Measure>,
+    /// Two parts that were measured the same way. A table shows a figure of the first
+    /// (`latency_p99_quiet_us`) and the same of the second that follows it on one line, with how
+    /// many times the first the second is.
+    pub side_by_side: Option<[&'static str; 2]>,
     /// The data of the charts.
     pub series: Vec<Series>,
     /// What the run demanded of itself and of the server.
@@ -131,6 +135,7 @@ impl Report {
             target: target.into(),
             parameters: vec![],
             results: vec![],
+            side_by_side: None,
             series: vec![],
             checks: vec![],
             machine: Machine::read(),

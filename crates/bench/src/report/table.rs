@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::figure::{label, shown};
-use super::{Check, Report};
+use super::{Check, Report, Unit};
 
 impl Report {
     /// The report as text, several lines without a line end at the last.
@@ -17,9 +17,7 @@ impl Report {
             })
             .collect();
         let _ = writeln!(text, "{}\n", parameters.join(", "));
-        let rows = self.results.iter();
-        let rows = rows.map(|result| (label(&result.name), shown(result.value, result.unit)));
-        columns(&rows.collect::<Vec<_>>(), &mut text);
+        columns(&self.rows(), &mut text);
         text.push('\n');
         for check in &self.checks {
             let _ = writeln!(text, "{}", check_line(check));
@@ -32,21 +30,52 @@ impl Report {
     }
 }
 
+/// A name, a figure, and where two parts were measured the second's and the quotient.
+type Row = [String; 4];
+
+impl Report {
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        if let Some([first, second]) = self.side_by_side {
+            rows.push([String::new(), first.into(), second.into(), String::new()]);
+        }
+        let mut results = self.results.iter().peekable();
+        while let Some(one) = results.next() {
+            let name = label(&one.name);
+            let figure = shown(one.value, one.unit);
+            let second = self.side_by_side.and_then(|[first, second]| {
+                let base = name.strip_suffix(first)?;
+                let other =
+                    results.next_if(|other| label(&other.name) == format!("{base}{second}"));
+                Some((base.trim_end().to_owned(), other?))
+            });
+            rows.push(match second {
+                Some((base, other)) => {
+                    let times = other.value / one.value;
+                    let times = if times.is_finite() {
+                        shown(times, Unit::Ratio)
+                    } else {
+                        String::new()
+                    };
+                    [base, figure, shown(other.value, other.unit), times]
+                }
+                None => [name, figure, String::new(), String::new()],
+            });
+        }
+        rows
+    }
+}
+
 /// Names to the left, figures to the right.
-fn columns(rows: &[(String, String)], text: &mut String) {
-    let width = |text: &String| text.chars().count();
-    let left = rows
-        .iter()
-        .map(|(name, _)| width(name))
-        .max()
-        .unwrap_or_default();
-    let right = rows
-        .iter()
-        .map(|(_, figure)| width(figure))
-        .max()
-        .unwrap_or_default();
-    for (name, figure) in rows {
-        let _ = writeln!(text, "{name:left$}  {figure:>right$}");
+fn columns(rows: &[Row], text: &mut String) {
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or_default()
+    };
+    let [left, first, second, times] = [0, 1, 2, 3].map(width);
+    for [name, one, two, quotient] in rows {
+        let line = format!("{name:left$}  {one:>first$}  {two:>second$}  {quotient:>times$}");
+        let _ = writeln!(text, "{}", line.trim_end());
     }
 }
 
@@ -83,5 +112,27 @@ mod tests {
         assert_eq!(lines[6], "ok      nothing lost: 0");
         assert_eq!(lines[7], "FAILED  nothing doubled: 3");
         assert!(!report.passed());
+    }
+
+    #[test]
+    fn two_parts_stand_side_by_side() {
+        let mut report = Report::new("hostile", "http://hub");
+        report.side_by_side = Some(["quiet", "hostile"]);
+        report.count("good_count", 9);
+        report.result("latency_p99_quiet_us", 100.0, Unit::Micros);
+        report.result("latency_p99_hostile_us", 150.0, Unit::Micros);
+        report.result("server_rss_peak_quiet_bytes", 0.0, Unit::Bytes);
+        report.result("server_rss_peak_hostile_bytes", 1.0, Unit::Bytes);
+        report.result("kernel_quiet_bytes", 1.0, Unit::Bytes);
+        let text = report.table();
+        let lines: Vec<&str> = text.lines().skip(3).take(5).collect();
+        let expected = [
+            "                  quiet  hostile",
+            "good                  9",
+            "latency p99      100 µs   150 µs  1.50 x",
+            "server rss peak     0 B   1.00 B",
+            "kernel quiet     1.00 B",
+        ];
+        assert_eq!(lines, expected);
     }
 }

@@ -7,6 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The answer to a wrong token.
+const UNAUTHORIZED: &str = "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n";
 /// Longest request body that is taken.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
@@ -22,6 +24,8 @@ pub(crate) struct Faults {
     pub(crate) reordered: HashSet<u64>,
     /// How long each publish waits before it is delivered and answered.
     pub(crate) delay: Duration,
+    /// The first publish that waits; those before it go at once.
+    pub(crate) delays_from: u64,
     /// Answered with 503 and not delivered (in a batch: its line says so).
     pub(crate) refused: HashSet<u64>,
     /// Answered with 503 and delivered all the same.
@@ -38,6 +42,12 @@ pub(crate) struct Faults {
     pub(crate) drops_after: Option<u64>,
     /// The token that publishes need; without one every publish is taken.
     pub(crate) token: Option<&'static str>,
+    /// Bytes kept for ever of each stream that has ended.
+    pub(crate) leaked_bytes: usize,
+    /// Whether the sockets of streams that have ended stay open.
+    pub(crate) keeps_sockets: bool,
+    /// Ended streams that its metrics count as open.
+    pub(crate) left_open: usize,
     /// Closed streams that its metrics have no reason for.
     pub(crate) unexplained: usize,
     /// Every stream gets the events of every topic.
@@ -68,6 +78,8 @@ struct State {
     streams: Vec<Stream>,
     opened: usize,
     published: u64,
+    leaked: Vec<Vec<u8>>,
+    kept: Vec<TcpStream>,
 }
 
 /// The hub. It runs until the test's process ends.
@@ -117,6 +129,12 @@ impl Mock {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request has the token, where one is needed.
+    fn lets_in(&self, request: &Request) -> bool {
+        let needed = self.faults.token.map(|token| format!("Bearer {token}"));
+        needed.is_none() || request.authorization == needed
     }
 }
 
@@ -182,6 +200,10 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
 
 /// Opens a stream and waits until its peer closes it.
 fn subscribe(shared: &Shared, mut socket: TcpStream, request: &Request) -> io::Result<()> {
+    // Anybody may subscribe, but not with a token of another key.
+    if request.authorization.is_some() && !shared.lets_in(request) {
+        return socket.write_all(UNAUTHORIZED.as_bytes());
+    }
     let path = request.line.split(' ').nth(1).unwrap_or_default();
     let topic = decoded(path.split("topic=").nth(1).unwrap_or_default());
     let mut state = shared.state();
@@ -222,17 +244,22 @@ fn subscribe(shared: &Shared, mut socket: TcpStream, request: &Request) -> io::R
     drop(state);
     // Nothing is expected from the peer but its end.
     let ended = socket.read(&mut [0; 64]);
-    shared
-        .state()
-        .streams
-        .retain(|stream| stream.number != number);
+    let mut state = shared.state();
+    state.streams.retain(|stream| stream.number != number);
+    // Not zero: memory that nobody wrote to takes no place.
+    let leaked = vec![1; shared.faults.leaked_bytes];
+    state.leaked.push(leaked);
+    if shared.faults.keeps_sockets {
+        state.kept.push(socket);
+    }
     ended.map(drop)
 }
 
 /// The metrics of a hub, as far as streams go.
 fn metrics(shared: &Shared) -> String {
     let state = shared.state();
-    let (opened, open) = (state.opened, state.streams.len());
+    let left_open = shared.faults.left_open.min(state.opened);
+    let (opened, open) = (state.opened, state.streams.len() + left_open);
     let closed = opened.saturating_sub(open + shared.faults.unexplained);
     let page = format!(
         "gush_streams_opened_total {opened}\n\
@@ -247,11 +274,16 @@ fn metrics(shared: &Shared) -> String {
 
 /// The answer to a publish; `None` closes the connection.
 fn publish(shared: &Shared, request: &Request) -> Option<String> {
-    let needed = shared.faults.token.map(|token| format!("Bearer {token}"));
-    if needed.is_some() && request.authorization != needed {
-        return Some("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n".to_owned());
+    if !shared.lets_in(request) {
+        return Some(UNAUTHORIZED.to_owned());
     }
-    let until = Instant::now() + shared.faults.delay;
+    let is_delayed = shared.state().published + 1 >= shared.faults.delays_from;
+    let delay = if is_delayed {
+        shared.faults.delay
+    } else {
+        Duration::ZERO
+    };
+    let until = Instant::now() + delay;
     while let Some(left) = until
         .checked_duration_since(Instant::now())
         .filter(|t| !t.is_zero())

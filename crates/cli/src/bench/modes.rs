@@ -235,18 +235,20 @@ Examples:
     Mode {
         name: "hostile",
         about: "Let one tenth of the subscribers be hostile, and see what the others notice",
-        more: "The other nine tenths are measured alone and then beside the hostile ones, and both \
-               runs are printed side by side: p99 may be twice the quiet one. The hostile ones \
-               never read, read one byte per second, reset, leave heads half sent, open \
-               connections, publish with a bad token, or come and \
-               go, a seventh each. Memory and descriptors of \
-               the server have to be back afterwards. With --admin a gush hub is asked why each \
-               stream was closed. The memory budget is that of a hub with default settings and as \
-               many streams. Run it as root for the kernel's memory.",
+        more: "The other nine tenths are measured alone and beside the hostile ones, by turns in \
+               each of --rounds, and both are printed side by side: p99 may be twice the quiet \
+               one. \
+               The hostile ones never read, read one byte per second, reset in every state, leave \
+               heads half sent, send them a byte per second, open connections, send heads that \
+               are too large, publish or subscribe with a bad token, or come and go, a tenth each. \
+               Memory and descriptors of the server have to be back afterwards. With --admin a \
+               gush hub is asked why each stream was closed. The memory budget is that of a hub \
+               with default settings and as many streams. Run it as root for the kernel's memory.",
         examples: "\
 Examples:
   gush bench hostile --admin 127.0.0.1:3001 --publisher-key \"$KEY\"
-  gush bench hostile --subscribers 1000 --rate 20 --seconds 30 --json --publisher-key \"$KEY\"",
+  gush bench hostile --subscribers 1000 --rate 20 --seconds 30 --json --publisher-key \"$KEY\"
+  gush bench hostile --size 8000 --seconds 45 --rounds 1 --publisher-key \"$KEY\"",
         arguments: &[
             "publish",
             "publish-body",
@@ -262,6 +264,7 @@ Examples:
             "size",
             "publishers",
             "connect-rate",
+            "rounds",
         ],
         subscribers: 10_000,
         run: hostile::run,

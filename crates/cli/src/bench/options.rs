@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use clap::parser::MatchesError;
 use gush_bench::options::{BenchOptions, BodyFormat, MemoryBudget, Reference, Wait};
-use gush_hub::budget::Budget;
+use gush_hub::budget::{Budget, unread_kernel_bytes};
 use gush_hub::config::Settings;
 
 use super::modes::Mode;
@@ -117,8 +117,7 @@ fn budget(streams: u64) -> MemoryBudget {
     let settings = Settings::default();
     let budget = Budget::new(&settings, streams);
     MemoryBudget {
-        // Linux counts what a buffer holds with what it takes to hold it: up to twice.
-        unread_bytes: 2 * settings.send_buffer as u64,
+        unread_bytes: unread_kernel_bytes(settings.send_buffer) as u64,
         user_bytes: budget.user_bytes as u64,
         kernel_bytes: budget.kernel_bytes as u64,
     }

@@ -38,7 +38,7 @@ impl Crew {
     /// [`BenchError::Io`] when the thread cannot be started.
     pub(super) fn start(
         count: u64,
-        requests: Requests,
+        requests: Arc<Requests>,
         patience: Duration,
     ) -> Result<Self, BenchError> {
         let shared = Arc::new(Shared::default());

@@ -1,37 +1,53 @@
 //! What a run found, as figures of both parts side by side, and its verdicts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::counters::Counters;
-use super::{Part, Rest, Tally};
+use super::peer::{Tally, waiting_bytes};
+use super::{Part, Rest, Round};
 use crate::engine::Counts;
-use crate::engine::load::{Driven, Load};
+use crate::engine::load::Load;
 use crate::modes::common::{Moment, micros_per, per_second, ratio};
 use crate::options::{BenchOptions, MemoryBudget};
-use crate::report::{Histogram, Report, Unit, percentile_curve};
+use crate::report::{Histogram, Report, Unit, latency_histogram, percentile_curve};
 use crate::target::Target;
 
+/// The name of the bar in the report.
+const BAR: &str = "p99 at most 2 times the quiet one";
+/// The quantile that the bar is for.
+const P99: f64 = 0.99;
 /// The bar: p99 beside hostile ones, in times of the quiet one.
 const P99_RATIO_MAX: f64 = 2.0;
 /// Resident memory above that of the start that is no leak: what allocators keep for the next
 /// ones, and the events that the server holds.
 const RSS_SLACK_BYTES: u64 = 16 << 20;
+/// Resident memory after the last attack, in percent of that after the first, which may have made
+/// the server take what it keeps.
+const RSS_GROWN_PERCENT: u64 = 105;
+/// What the kernel keeps for a minute of a connection that was closed in order: `struct
+/// tcp_timewait_sock`.
+const TIME_WAIT_BYTES: u64 = 256;
 
 /// Everything that goes into the report.
 pub(super) struct Findings<'a> {
     pub(super) readers: u64,
     pub(super) hostile: u64,
-    pub(super) quiet: &'a Part,
-    pub(super) beside: &'a Part,
+    pub(super) rounds: &'a [Round],
     /// Totals of the good ones over the whole run.
     pub(super) end: Counts,
-    pub(super) tally: Tally,
     pub(super) before: &'a Rest,
     pub(super) after: &'a Rest,
 }
 
-/// Adds a figure of both parts, one below the other.
-fn pair(report: &mut Report, name: &str, (quiet, hostile): (f64, f64), unit: Unit) {
+/// Which half of the rounds.
+type Half = fn(&Round) -> &Part;
+
+/// Both, in the order in which they are shown.
+const HALVES: [Half; 2] = [|round| &round.quiet, |round| &round.beside];
+
+/// Adds a figure of both halves, which a table shows side by side.
+fn pair(report: &mut Report, name: &str, [quiet, hostile]: [f64; 2], unit: Unit) {
     report.result(&format!("{name}_quiet{}", suffix(unit)), quiet, unit);
     report.result(&format!("{name}_hostile{}", suffix(unit)), hostile, unit);
 }
@@ -53,6 +69,10 @@ fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1000.0
 }
 
+fn figure(count: u64) -> f64 {
+    ratio(count, 1)
+}
+
 impl Findings<'_> {
     pub(super) fn report(
         &self,
@@ -61,7 +81,9 @@ impl Findings<'_> {
         load: &Load<'_>,
     ) -> Report {
         let mut report = Report::new("hostile", target.name());
+        report.side_by_side = Some(["quiet", "hostile"]);
         report.parameter("subscribers", options.subscribers);
+        report.parameter("rounds", self.rounds.len() as u64);
         report.parameter("size_bytes", options.size as u64);
         report.parameter("publishers", options.publishers);
         if let Some(rate) = load.rate {
@@ -77,74 +99,93 @@ impl Findings<'_> {
         report.count("good_count", self.readers);
         report.count("hostile_count", self.hostile);
         self.write_latencies(&mut report);
-        self.write_parts(&mut report);
+        self.write_halves(&mut report);
         self.write_hostile(&mut report);
         self.write_memory(&mut report, options.budget);
+        self.write_kernel(&mut report, options.budget);
+        self.write_descriptors(&mut report);
         self.write_reasons(&mut report);
         self.check_deliveries(&mut report);
         report
     }
 
-    /// The curves, their percentiles side by side, and the bar.
-    fn write_latencies(&self, report: &mut Report) {
-        let of = |part: &Part| part.measured.latencies.delivery.clone();
-        let (quiet, hostile) = (of(self.quiet), of(self.beside));
-        if quiet.is_empty() || hostile.is_empty() {
-            report.check("p99 at most 2 times the quiet one", false, "nothing came");
-            return;
-        }
-        for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)] {
-            let at = |histogram: &Histogram<u64>| micros(histogram.value_at_quantile(quantile));
-            let both = (at(&quiet), at(&hostile));
-            pair(report, &format!("latency_{name}"), both, Unit::Micros);
-        }
-        let most = (micros(quiet.max()), micros(hostile.max()));
-        pair(report, "latency_max", most, Unit::Micros);
-        report.series(percentile_curve("quiet", &quiet));
-        report.series(percentile_curve("beside hostile ones", &hostile));
-        let p99 = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.99);
-        let times = ratio(p99(&hostile), p99(&quiet));
-        report.result("latency_p99_ratio", times, Unit::Ratio);
-        report.check(
-            "p99 at most 2 times the quiet one",
-            is_within_bar(times),
-            format!("{times:.2}"),
-        );
+    /// A figure of each half, summed over the rounds.
+    fn sums(&self, of: impl Fn(&Part) -> u64) -> [u64; 2] {
+        HALVES.map(|half| self.rounds.iter().map(|round| of(half(round))).sum())
     }
 
-    fn write_parts(&self, report: &mut Report) {
-        let parts = [self.quiet, self.beside];
-        let [quiet, hostile] = parts.map(|part| (&part.measured.driven, part.counts.delivered));
-        let counts = |of: fn(&Driven, u64) -> u64| {
-            (
-                ratio(of(quiet.0, quiet.1), 1),
-                ratio(of(hostile.0, hostile.1), 1),
-            )
-        };
-        let published = counts(|driven, _| driven.published);
-        pair(report, "published", published, Unit::Count);
-        pair(
-            report,
-            "expected",
-            counts(|driven, _| driven.expected),
-            Unit::Count,
-        );
-        pair(
-            report,
-            "delivered",
-            counts(|_, delivered| delivered),
-            Unit::Count,
-        );
-        let rate = |(driven, delivered): (&Driven, u64)| per_second(delivered, driven.elapsed);
-        let rates = (rate(quiet), rate(hostile));
+    /// The greatest of each half; `None` where one of them is not known.
+    fn most(&self, of: impl Fn(&Part) -> Option<u64>) -> Option<[u64; 2]> {
+        let [quiet, hostile] =
+            HALVES.map(|half| self.rounds.iter().filter_map(|round| of(half(round))).max());
+        Some([quiet?, hostile?])
+    }
+
+    fn tally(&self) -> Tally {
+        let tallies = self.rounds.iter().map(|round| round.tally);
+        tallies.fold(Tally::default(), Tally::plus)
+    }
+
+    /// The curves, their percentiles side by side, and the bar.
+    fn write_latencies(&self, report: &mut Report) {
+        let [quiet, hostile] = HALVES.map(|half| {
+            let mut all = latency_histogram();
+            for round in self.rounds {
+                let part = &half(round).measured.latencies.delivery;
+                all.add(part).expect("all have the same bounds");
+            }
+            all
+        });
+        if quiet.is_empty() || hostile.is_empty() {
+            report.check(BAR, false, "nothing came");
+            return;
+        }
+        let at = |of: &Histogram<u64>, quantile| micros(of.value_at_quantile(quantile));
+        for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", P99), ("p999", 0.999)] {
+            let both = [at(&quiet, quantile), at(&hostile, quantile)];
+            pair(report, &format!("latency_{name}"), both, Unit::Micros);
+        }
+        let most = [micros(quiet.max()), micros(hostile.max())];
+        pair(report, "latency_max", most, Unit::Micros);
+        for (number, round) in (1..).zip(self.rounds) {
+            let both = HALVES.map(|half| at(&half(round).measured.latencies.delivery, P99));
+            let name = format!("round_{number}_latency_p99");
+            pair(report, &name, both, Unit::Micros);
+        }
+        report.series(percentile_curve("quiet", &quiet));
+        report.series(percentile_curve("beside hostile ones", &hostile));
+        let times = at(&hostile, P99) / at(&quiet, P99);
+        report.result("latency_p99_ratio", times, Unit::Ratio);
+        report.check(BAR, is_within_bar(times), format!("{times:.2}"));
+    }
+
+    fn write_halves(&self, report: &mut Report) {
+        let published = self.sums(|part| part.measured.driven.published);
+        let expected = self.sums(|part| part.measured.driven.expected);
+        let delivered = self.sums(|part| part.counts.delivered);
+        let named = [
+            ("published", published),
+            ("expected", expected),
+            ("delivered", delivered),
+        ];
+        for (name, counts) in named {
+            pair(report, name, counts.map(figure), Unit::Count);
+        }
+        let times = HALVES.map(|half| {
+            let rounds = self.rounds.iter();
+            rounds
+                .map(|round| half(round).measured.driven.elapsed)
+                .sum::<Duration>()
+        });
+        let rates = [0, 1].map(|half| per_second(delivered[half], times[half]));
         pair(report, "deliveries", rates, Unit::PerSecond);
-        let cost = |part: &Part| match part.measured.server_cpu() {
-            Some(cpu) => micros_per(cpu, part.counts.delivered),
-            None => f64::NAN,
-        };
-        let costs = (cost(self.quiet), cost(self.beside));
-        report.result("quiet_server_cpu_us_per_delivery", costs.0, Unit::Micros);
-        report.result("hostile_server_cpu_us_per_delivery", costs.1, Unit::Micros);
+        let costs = [0, 1].map(|half| {
+            let rounds = self.rounds.iter();
+            let spent = rounds.map(|round| HALVES[half](round).measured.server_cpu());
+            let spent: Option<Duration> = spent.sum();
+            spent.map_or(f64::NAN, |cpu| micros_per(cpu, delivered[half]))
+        });
+        pair(report, "server_cpu_per_delivery", costs, Unit::Micros);
         let end = &self.end;
         report.count("lost_count", end.lost);
         report.count("doubled_count", end.doubled);
@@ -153,64 +194,90 @@ impl Findings<'_> {
         report.count("foreign_count", end.foreign);
         report.count("refused_count", end.refused + end.failed);
         report.count("dropped_count", end.dropped);
-        report.count("publish_refused_count", quiet.0.refused + hostile.0.refused);
+        let refused = self.sums(|part| part.measured.driven.refused);
+        report.count("publish_refused_count", refused.iter().sum());
     }
 
     /// What the hostile ones did, and that it was done at all.
     fn write_hostile(&self, report: &mut Report) {
-        let tally = &self.tally;
+        let tally = self.tally();
         report.count("hostile_connects_count", tally.connects);
         report.count("hostile_connects_failed_count", tally.failed);
         report.count("hostile_cut_count", tally.cut);
         report.count("hostile_bytes_dripped_count", tally.dripped);
-        report.count("bad_publishes_refused_count", tally.refused);
-        report.count("bad_publishes_accepted_count", tally.accepted);
+        report.count("hostile_bytes_trickled_count", tally.trickled);
+        report.result("hostile_heads_bytes", ratio(tally.flooded, 1), Unit::Bytes);
+        report.count("forged_refused_count", tally.refused);
+        report.count("forged_publishes_accepted_count", tally.accepted);
+        report.count("forged_subscribes_accepted_count", tally.let_in);
         let reached = tally.connects.saturating_sub(tally.failed);
-        let is_attacked = reached >= self.hostile;
+        let is_attacked = reached >= self.hostile * self.rounds.len() as u64;
         let detail = format!("{reached} connects by {}", self.hostile);
         report.check("the hostile ones were there", is_attacked, detail);
         report.check_none("no publish with a bad token accepted", tally.accepted);
     }
 
+    /// The server's own memory.
     fn write_memory(&self, report: &mut Report, budget: Option<MemoryBudget>) {
         let (before, after) = (&self.before.moment, &self.after.moment);
-        let peaks = (self.quiet.peak, self.beside.peak);
-        if let (Some(start), Some(quiet), Some(peak), Some(end)) = (
+        let (Some(start), Some(peaks), Some(end)) = (
             before.server_rss(),
-            peaks.0.rss_bytes,
-            peaks.1.rss_bytes,
+            self.most(|part| part.peak.rss_bytes),
             after.server_rss(),
-        ) {
-            let named = [
-                ("server_rss_before_bytes", start),
-                ("server_rss_peak_quiet_bytes", quiet),
-                ("server_rss_peak_hostile_bytes", peak),
-                ("server_rss_after_bytes", end),
-            ];
-            write_bytes(report, &named);
-            if let Some(budget) = budget {
-                let most = peak.max(quiet);
-                check_most(report, "memory inside the budget", most, budget.user_bytes);
-            }
-            let most = start + RSS_SLACK_BYTES;
-            check_most(report, "memory back near the start", end, most);
+        ) else {
+            return;
+        };
+        write_bytes(report, &[("server_rss_before_bytes", start)]);
+        pair(report, "server_rss_peak", peaks.map(figure), Unit::Bytes);
+        let calm = self.rounds.iter().map(|round| round.calm.server_rss());
+        let calm: Vec<u64> = calm.flatten().collect();
+        for (number, bytes) in (1..).zip(&calm) {
+            let name = format!("round_{number}_server_rss_after_attack_bytes");
+            write_bytes(report, &[(&name, *bytes)]);
         }
+        write_bytes(report, &[("server_rss_after_bytes", end)]);
+        if let Some(budget) = budget {
+            let most = peaks.into_iter().max().unwrap_or_default();
+            check_most(report, "memory inside the budget", most, budget.user_bytes);
+        }
+        if let [first, .., last] = calm[..] {
+            let most = first * RSS_GROWN_PERCENT / 100;
+            check_most(report, "memory back after every attack", last, most);
+        }
+        let most = start + RSS_SLACK_BYTES;
+        check_most(report, "memory back near the start", end, most);
+    }
+
+    /// The kernel's memory for the sockets, both ends of each.
+    fn write_kernel(&self, report: &mut Report, budget: Option<MemoryBudget>) {
         let kernel = |moment: &Moment| moment.kernel.total_bytes();
-        let (start, end) = (kernel(before), kernel(after));
-        let peak = peaks.1.kernel_bytes;
-        let named = [
-            ("kernel_before_bytes", start),
-            ("kernel_peak_quiet_bytes", peaks.0.kernel_bytes),
-            ("kernel_peak_hostile_bytes", peak),
-            ("kernel_after_bytes", end),
-        ];
-        write_bytes(report, &named);
+        let before = &self.before.moment;
+        let Some(peaks) = self.most(|part| Some(part.peak.kernel_bytes)) else {
+            return;
+        };
+        write_bytes(report, &[("kernel_before_bytes", kernel(before))]);
+        pair(report, "kernel_peak", peaks.map(figure), Unit::Bytes);
+        write_bytes(
+            report,
+            &[("kernel_after_bytes", kernel(&self.after.moment))],
+        );
         if let Some(budget) = budget.filter(|_| before.kernel.slab_bytes.is_some()) {
-            // Both ends are in it, and only what the run added: the tables are the machine's.
-            let grown = peak.saturating_sub(start);
-            let most = 2 * budget.kernel_bytes + self.hostile * budget.unread_bytes;
-            check_most(report, "kernel memory inside the budget", grown, most);
+            let [quiet, peak] = peaks;
+            let most = quiet + self.kernel_share(&budget);
+            check_most(report, "kernel memory inside the budget", peak, most);
         }
+    }
+
+    /// What the hostile ones may add to the kernel's memory: both ends of their sockets, what waits
+    /// for those that do not read, and what is left for a minute of each that has closed.
+    fn kernel_share(&self, budget: &MemoryBudget) -> u64 {
+        let each = budget.kernel_bytes / (self.readers + self.hostile).max(1);
+        2 * self.hostile * each
+            + waiting_bytes(self.hostile, budget.unread_bytes)
+            + self.tally().connects * TIME_WAIT_BYTES
+    }
+
+    fn write_descriptors(&self, report: &mut Report) {
         if let (Some(start), Some(end)) = (self.before.descriptors, self.after.descriptors) {
             report.count("server_descriptors_before_count", start);
             report.count("server_descriptors_after_count", end);
@@ -241,13 +308,12 @@ impl Findings<'_> {
         report.check("no stream left open", is_back, detail);
     }
 
-    /// The good ones have to get everything, in both parts.
+    /// The good ones have to get everything, in both halves.
     fn check_deliveries(&self, report: &mut Report) {
-        let parts = [self.quiet, self.beside];
-        let sum = |of: fn(&Part) -> u64| parts.map(of).iter().sum::<u64>();
-        let delivered = sum(|part| part.counts.delivered);
-        let expected = sum(|part| part.measured.driven.expected);
-        let (counts, driven) = (&self.end, &self.beside.measured.driven);
+        let delivered: u64 = self.sums(|part| part.counts.delivered).iter().sum();
+        let expected = self.sums(|part| part.measured.driven.expected);
+        let expected: u64 = expected.iter().sum();
+        let counts = &self.end;
         let opened = format!("{} of {}", counts.opened, self.readers);
         report.check("every stream opened", counts.opened == self.readers, opened);
         report.check_none("nothing lost", counts.lost);
@@ -257,8 +323,13 @@ impl Findings<'_> {
         report.check_none("no stream dropped", counts.dropped);
         let text = format!("{delivered} of {expected}");
         report.check("deliveries add up", delivered == expected, text);
-        let quiet = &self.quiet.measured.driven;
-        let error = quiet.error.clone().or_else(|| driven.error.clone());
+        let parts = self
+            .rounds
+            .iter()
+            .flat_map(|round| HALVES.map(|half| half(round)));
+        let error = parts
+            .into_iter()
+            .find_map(|part| part.measured.driven.error.clone());
         let is_accepted = error.is_none();
         let text = error.unwrap_or_else(|| "all".to_owned());
         report.check("publishes accepted", is_accepted, text);
