@@ -2,6 +2,7 @@
 //! everything else is served by hyper with the bytes already read.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,7 +37,7 @@ use crate::upgrade::{Leaving, Moving};
 // Connections that cannot be served: over the limit, or without a descriptor to spare.
 mod full;
 
-use full::{Spare, refuse, refuse_address};
+use full::{Spare, refuse, refuse_address, refuse_late};
 
 /// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
 /// browsers open one per subscription, proxies some dozens.
@@ -60,8 +61,19 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Arc<TlsCell>>,
     /// Turns true when the process is about to end: connections finish what they serve.
     pub(crate) stop: watch::Receiver<bool>,
+    /// Turns true when it ends: until then those who come are told to come again.
+    pub(crate) end: watch::Receiver<bool>,
     /// Whether a new process takes over.
     pub(crate) moving: watch::Receiver<Moving>,
+}
+
+/// What an acceptor does next.
+enum Next {
+    Peer(io::Result<(TcpStream, SocketAddr)>),
+    /// A new process is about to take over.
+    Move,
+    /// The hub ends.
+    End,
 }
 
 /// Accepts until told to stop. An accept that fails pauses and goes on.
@@ -72,17 +84,21 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            _ = moving.wait_for(|moving| *moving != Moving::No) => None,
-            accepted = socket.accept() => Some(accepted),
+            _ = stop.wait_for(|stop| *stop) => Next::End,
+            _ = moving.wait_for(|moving| *moving != Moving::No) => Next::Move,
+            accepted = socket.accept() => Next::Peer(accepted),
         };
-        let Some(accepted) = accepted else {
-            // What comes meanwhile waits in the kernel's queue, for whoever serves then.
-            let settled = moving.wait_for(|moving| *moving != Moving::Paused).await;
-            if settled.is_ok_and(|moving| *moving == Moving::No) {
-                continue;
+        let accepted = match accepted {
+            Next::Peer(accepted) => accepted,
+            Next::End => return refuse_late(listener, &socket, spare).await,
+            Next::Move => {
+                // What comes meanwhile waits in the kernel's queue, for whoever serves then.
+                let settled = moving.wait_for(|moving| *moving != Moving::Paused).await;
+                if settled.is_ok_and(|moving| *moving == Moving::No) {
+                    continue;
+                }
+                return;
             }
-            return;
         };
         match accepted {
             Ok((stream, from)) => {
@@ -185,6 +201,7 @@ async fn http1(
     let head_timeout = listener.hub.policy.load().settings.head_timeout;
     let mut stop = listener.stop.clone();
     let mut moving = listener.moving.clone();
+    let mut is_last = false;
     loop {
         let can_go = matches!(transport, Transport::Plain(_));
         let first = tokio::select! {
@@ -193,7 +210,14 @@ async fn http1(
                 return pass_on(listener, transport, &bytes, peer, permit);
             }
             first = timeout(head_timeout, read_first(&mut transport, &mut bytes)) => first,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            _ = stop.wait_for(|stop| *stop), if !is_last => {
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                // What has begun by then comes to its end, if it does so soon.
+                is_last = true;
+                continue;
+            }
         };
         match first {
             // Nothing, or too slow a head: nobody to answer.
@@ -210,7 +234,7 @@ async fn http1(
                     // Else it is not as plain as it looked; hyper judges it.
                     if let Some(request) = parse_subscribe(&bytes) {
                         let Some(permit) = permit.take() else {
-                            let full = admit::at_full(listener.door);
+                            let full = admit::at_full(&listener.hub, listener.door);
                             return reject(&listener.hub, transport, &request.headers, &full).await;
                         };
                         return subscribe_fast(listener, transport, peer, request, permit).await;

@@ -106,8 +106,9 @@ pub fn no_connection_of_address() -> Rejection {
 
 /// The refusal of whatever is asked for on a connection that should not be there.
 #[must_use]
-pub fn at_full(door: Door) -> Rejection {
+pub fn at_full(hub: &Hub, door: Door) -> Rejection {
     match door {
+        _ if hub.is_draining() => while_draining(),
         Door::AddressFull => no_connection_of_address(),
         Door::Public | Door::Admin | Door::Full | Door::FullAdmin => no_connection(),
     }

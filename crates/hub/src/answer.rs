@@ -187,7 +187,7 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
             "text/plain; version=0.0.4; charset=utf-8",
             hub.metrics_page(),
         )),
-        _ if door.is_full() => Err(admit::at_full(door)),
+        _ if door.is_full() => Err(admit::at_full(hub, door)),
         Route::Subscribe { is_head } => subscribe_in_hyper(hub, door, &parts, is_head).await,
         Route::Publish if is_batch(headers) => {
             publish_batch::begin(hub, &parts, body).await.map(batch)
@@ -350,7 +350,7 @@ fn health(hub: &Hub, door: Door) -> Answer {
 }
 
 fn ready(hub: &Hub) -> Answer {
-    let reason = if hub.is_draining() {
+    let reason = if hub.is_lame_duck() {
         Some("draining")
     } else if hub.balance.refuses() {
         Some("no new streams: gush drain --refuse")

@@ -193,6 +193,9 @@ pub struct Settings {
     /// What happens at the limits.
     pub overload: OverloadSettings,
 
+    /// How long after SIGTERM streams are left alone, and new ones taken, while `/readyz` says no;
+    /// zero = not at all.
+    pub drain_delay: Duration,
     /// Time over which streams are closed after SIGTERM; zero = at once.
     pub drain_window: Duration,
     /// Where the records of streams go.

@@ -11,18 +11,63 @@ use crate::shard::{Command, ShardThread};
 /// How long requests that are still being served may take once all streams are closed.
 pub(crate) const REQUESTS_GRACE: Duration = Duration::from_secs(3);
 
-/// Ends all streams over the drain window, then the listeners and what they still serve.
+/// How long answers may take that are under way when the process ends.
+const FAREWELLS_GRACE: Duration = Duration::from_millis(250);
+
+/// Whoever ends a hub has told it once more: it is not to wait.
+pub(crate) type Hurried = watch::Receiver<bool>;
+
+/// Ends all streams over the drain window, after its delay, then the connections and what they
+/// still serve. Once more told to end, it closes all streams that are left at once.
 ///
 /// Publishes are taken until the end: they are in the log, and their subscribers come back.
-pub(crate) async fn drain(hub: &Arc<Hub>, shards: Vec<ShardThread>, stop: &watch::Sender<bool>) {
+pub(crate) async fn drain(
+    hub: &Arc<Hub>,
+    shards: Vec<ShardThread>,
+    stop: &watch::Sender<bool>,
+    mut hurried: Hurried,
+) {
+    let settings = &hub.policy.load_full().settings;
+    let (delay, window) = (settings.drain_delay, settings.drain_window);
+    hub.begin_lame_duck();
+    tracing::info!(?delay, ?window, connections = hub.connections(), "draining");
+    if !delay.is_zero() {
+        let told_again = hurried.wait_for(|is_hurried| *is_hurried);
+        // Either way it is time.
+        let _ = tokio::time::timeout(delay, told_again).await;
+    }
     hub.begin_drain();
-    let window = hub.policy.load().settings.drain_window;
-    tracing::info!(?window, connections = hub.connections(), "draining");
+    close_all(hub, window);
+    let hurry = async {
+        if hurried.wait_for(|is_hurried| *is_hurried).await.is_err() {
+            return std::future::pending().await;
+        }
+        close_all(hub, Duration::ZERO);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = finish(hub, shards, stop, REQUESTS_GRACE) => {}
+        () = hurry => {}
+    }
+}
+
+fn close_all(hub: &Hub, window: Duration) {
     for shard in &hub.shards {
         // A shard that has ended has nothing to drain.
         let _ = shard.inbox.send(Command::Drain(window));
     }
-    finish(hub, shards, stop, REQUESTS_GRACE).await;
+}
+
+/// The last step: from now on nobody is answered any more. Those whose answer is under way get it.
+pub(crate) async fn end(hub: &Hub, end: &watch::Sender<bool>) {
+    end.send_replace(true);
+    let quiet = tokio::time::timeout(FAREWELLS_GRACE, async {
+        while hub.is_saying_farewell() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    // They are told to come again in another way, by the end of their connection.
+    let _ = quiet.await;
 }
 
 /// Waits until the shards have ended their streams, then ends the connections: those with nothing

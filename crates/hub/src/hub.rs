@@ -67,6 +67,7 @@ pub struct Hub {
     pub(crate) refuser: Refuser,
     /// Connections over the limit that are read, so that they are refused in their own way.
     pub(crate) farewells: Arc<Semaphore>,
+    farewells_max: usize,
     pub(crate) replayer: Arc<Replayer>,
     /// Searches of the log for cursors that may run at a time.
     pub(crate) lookups: Semaphore,
@@ -81,6 +82,7 @@ pub struct Hub {
     /// Held while settings are changed.
     pub(crate) changing: Mutex<()>,
     next_shard: AtomicUsize,
+    lame_duck: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -151,6 +153,7 @@ impl Hub {
             shards: parts.shards,
             refuser: Refuser::new(&parts.policy.load().settings),
             farewells: Arc::new(Semaphore::new(parts.plan.farewells_max)),
+            farewells_max: parts.plan.farewells_max,
             log_waits: LogWaits::new(parts.clock.clone()),
             policy: parts.policy,
             metrics: parts.metrics,
@@ -169,6 +172,7 @@ impl Hub {
             connections_possible: parts.plan.possible,
             changing: Mutex::default(),
             next_shard: AtomicUsize::new(0),
+            lame_duck: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
     }
@@ -244,8 +248,24 @@ impl Hub {
         }
     }
 
+    /// From now on not ready: new streams are taken, but should go elsewhere.
+    pub(crate) fn begin_lame_duck(&self) {
+        self.lame_duck.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether whoever sends clients here should send them elsewhere, because the hub ends.
+    pub(crate) fn is_lame_duck(&self) -> bool {
+        self.lame_duck.load(Ordering::SeqCst)
+    }
+
+    /// Whether connections are read that are refused.
+    pub(crate) fn is_saying_farewell(&self) -> bool {
+        self.farewells.available_permits() < self.farewells_max
+    }
+
     /// From now on no new streams, and not ready.
     pub fn begin_drain(&self) {
+        self.begin_lame_duck();
         self.draining.store(true, Ordering::SeqCst);
     }
 

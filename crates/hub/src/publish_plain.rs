@@ -62,6 +62,8 @@ pub(crate) async fn serve(
     let mut connection = Connection::new(hub, peer);
     // One timer for the whole connection: it is set anew only where a deadline is nearer.
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + IDLE_MAX));
+    // What has begun by then comes to its end, if it does so soon.
+    let mut is_last = false;
     loop {
         let need = connection.answer_all(bytes).await;
         if !connection.out.is_empty() {
@@ -72,6 +74,7 @@ pub(crate) async fn serve(
         let need = match need {
             Need::Nothing(left) => return Ok(left),
             Need::Again => continue,
+            Need::Request if is_last => return Ok(Left::Closed),
             need => need,
         };
         connection.await_more(need, timer.as_mut());
@@ -86,7 +89,12 @@ pub(crate) async fn serve(
                         break None;
                     }
                 }
-                _ = &mut stopped => return Ok(Left::Closed),
+                _ = &mut stopped, if !is_last => {
+                    if need == Need::Request {
+                        return Ok(Left::Closed);
+                    }
+                    is_last = true;
+                }
             }
         };
         match read {

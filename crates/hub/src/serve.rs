@@ -297,6 +297,8 @@ impl Running {
         // Before the listeners, so that no signal ever meets the default action.
         let mut signals = Signals::new()?;
         let (stop, stopped) = watch::channel(false);
+        // What is told to those who come after that, until the very end.
+        let (last, ended) = watch::channel(false);
         let (moving, moves) = watch::channel(Moving::No);
         let listener = |door| Listener {
             hub: Arc::clone(hub),
@@ -304,6 +306,7 @@ impl Running {
             // Plain: it is for this machine, and a page that a browser opens without a warning.
             tls: ground.tls.clone().filter(|_| door == Door::Public),
             stop: stopped.clone(),
+            end: ended.clone(),
             moving: moves.clone(),
         };
         let started = listen(&ground, listener)?;
@@ -319,11 +322,12 @@ impl Running {
             .until_told(&mut signals, reload, &ground, &moving)
             .await;
         let shards = std::mem::take(&mut *lock(&self.shards));
+        let (hurry, hurried) = watch::channel(false);
         let ending = async {
             match end {
                 End::Told(broken) => {
                     notify::stopping();
-                    drain::drain(hub, shards, &stop).await;
+                    drain::drain(hub, shards, &stop, hurried).await;
                     broken.map_or(Ok(()), Err)
                 }
                 End::Given(ways) => {
@@ -334,16 +338,13 @@ impl Running {
         };
         let result = tokio::select! {
             result = ending => result,
-            // Somebody at a terminal does not want to wait; what was accepted is still synced.
-            () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => {
-                tracing::warn!("second signal: the drain is cut short");
-                Ok(())
-            }
+            () = signals.told_again(&hurry) => Ok(()),
         };
         leavings.abort();
         hub.presence.publish_left().await;
         hub.metrics.stream_log.finish();
         hub.replayer.stop();
+        drain::end(hub, &last).await;
         result
     }
 
@@ -529,6 +530,18 @@ impl Signals {
             hangup: watch(SignalKind::hangup())?,
             upgrade: watch(SignalKind::user_defined2())?,
         })
+    }
+}
+
+impl Signals {
+    /// Somebody at a terminal does not want to wait: told for the second time, the hub closes what
+    /// is left at once; for the third time, this comes back. What was accepted is still synced.
+    async fn told_again(&mut self, hurry: &watch::Sender<bool>) {
+        stop_signal(&mut self.terminate, &mut self.interrupt).await;
+        tracing::warn!("second signal: streams that are left are closed now");
+        hurry.send_replace(true);
+        stop_signal(&mut self.terminate, &mut self.interrupt).await;
+        tracing::warn!("third signal: connections that are left are cut");
     }
 }
 

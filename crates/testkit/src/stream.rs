@@ -22,6 +22,7 @@ pub struct SseStream {
     waiting: VecDeque<SseItem>,
     start: Vec<u8>,
     retry: Option<u64>,
+    retries: u64,
     comments: u64,
     ended: bool,
     /// The first event has been handed out.
@@ -67,6 +68,7 @@ impl SseStream {
             waiting: VecDeque::new(),
             start: Vec::new(),
             retry: None,
+            retries: 0,
             comments: 0,
             ended: false,
             opened: false,
@@ -86,6 +88,12 @@ impl SseStream {
     /// The last `retry` seen, in milliseconds.
     pub fn retry(&self) -> Option<u64> {
         self.retry
+    }
+
+    /// How many `retry` lines came so far: one when the stream begins, one more when the hub ends
+    /// it in good order.
+    pub fn retries(&self) -> u64 {
+        self.retries
     }
 
     /// How many comment lines came so far.
@@ -109,7 +117,10 @@ impl SseStream {
                     drop_opening_retry(event);
                 }
                 match &item {
-                    SseItem::Retry(retry) => self.retry = Some(*retry),
+                    SseItem::Retry(retry) => {
+                        self.retry = Some(*retry);
+                        self.retries += 1;
+                    }
                     SseItem::Comment(_) => self.comments += 1,
                     SseItem::Event(_) | SseItem::Undispatched(_) => {}
                 }

@@ -44,6 +44,25 @@ pub(super) fn refuse(listener: &Listener, stream: TcpStream, peer: Peer) {
     }));
 }
 
+/// For as long as the hub answers what it has begun: a listener that is closed or silent before
+/// that would lose those browsers for ever that come meanwhile.
+pub(super) async fn refuse_late(mut listener: Listener, socket: &TcpListener, mut spare: Spare) {
+    // They are served one refusal, and the hub's end ends them.
+    let mut end = listener.end.clone();
+    listener.stop = listener.end.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = end.wait_for(|end| *end) => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) => refuse(&listener, stream, Peer::of(from)),
+            Err(error) => spare.failed(&error, &listener, socket).await,
+        }
+    }
+}
+
 /// The address has too many connections: this one is told so, as over the limit of all.
 pub(super) async fn refuse_address(mut listener: Listener, stream: TcpStream, peer: Peer) {
     listener.door = Door::AddressFull;
@@ -68,7 +87,7 @@ fn refuse_unread(listener: &Listener, stream: &TcpStream, door: Door) {
         // Clear text would only look like a broken handshake.
         return;
     }
-    let (full, nothing) = (admit::at_full(door), HeaderMap::new());
+    let (full, nothing) = (admit::at_full(&listener.hub, door), HeaderMap::new());
     let answer = refused(&listener.hub, &nothing, &full, Asked::Other);
     let mut bytes = Vec::with_capacity(512);
     answer::write_whole(answer, true, &mut bytes);

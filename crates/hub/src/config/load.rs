@@ -296,6 +296,7 @@ fn blank() -> Settings {
         shards: 0,
         descriptor_tables: DescriptorTables::Auto,
         overload: super::OverloadSettings::blank(),
+        drain_delay: Duration::ZERO,
         drain_window: Duration::ZERO,
         stream_log: StreamLogSpec::Off,
         stream_log_format: LogFormat::Text,

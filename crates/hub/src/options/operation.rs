@@ -12,6 +12,26 @@ const ROW: OptionSpec = OptionSpec {
 
 pub(super) const ROWS: &[OptionSpec] = &[
     OptionSpec {
+        key: "drain_delay",
+        form: Form::Duration {
+            min: Duration::from_millis(1),
+            max: Duration::from_mins(30),
+            zero: Some(Zero {
+                word: "0",
+                means: "no delay",
+            }),
+        },
+        default: "0",
+        reloadable: true,
+        help: "How long after SIGTERM all goes on as before but /readyz, which says 503",
+        why: "Time for a balancer to notice, so that those whose streams are closed do not come \
+              back to the same hub. As long as its health check takes: interval times failures. \
+              Without a balancer there is nobody to wait for.",
+        set: |s, v| s.drain_delay = v.duration(),
+        get: |s| Value::from_duration(Some(s.drain_delay)),
+        ..ROW
+    },
+    OptionSpec {
         key: "drain_window",
         form: Form::Duration {
             min: Duration::from_millis(1),

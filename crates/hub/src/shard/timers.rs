@@ -150,9 +150,12 @@ impl Shard {
         false
     }
 
-    /// Starts ending all streams at a steady rate over the window.
+    /// Starts ending all streams at a steady rate over the window. A drain that is under way ends
+    /// with this window, if that is sooner.
     pub(super) fn begin_drain(&mut self, window_ticks: u32) {
-        if self.drain.is_some() {
+        if let Some(plan) = &mut self.drain {
+            let elapsed = self.shared.clock.tick().saturating_sub(plan.started_at);
+            plan.window_ticks = plan.window_ticks.min(elapsed.saturating_add(window_ticks));
             return;
         }
         self.drain = Some(DrainPlan {

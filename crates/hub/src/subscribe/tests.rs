@@ -31,7 +31,8 @@ async fn listen(hub: &Arc<Hub>) -> (std::net::SocketAddr, impl Sized) {
         hub: Arc::clone(hub),
         door: Door::Public,
         tls: None,
-        stop: stopped,
+        stop: stopped.clone(),
+        end: stopped,
         moving: moves,
     };
     tokio::spawn(accept(listener, socket));
