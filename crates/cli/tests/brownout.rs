@@ -1,4 +1,5 @@
-//! Up and down the steps of the brownout, by a memory budget that is made smaller and larger.
+//! Up and down the steps of the brownout, by a memory budget that is made smaller and larger, and
+//! by events that take a shard long.
 
 use gush_testkit::{
     Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, Response, SseStream, exchange,
@@ -194,4 +195,56 @@ fn on_the_last_step_the_slowest_readers_go_and_the_others_stay() -> Outcome<()> 
         .hub
         .subscribe(&[("topic", TOPIC), ("lastEventID", "earliest")])?;
     back.expect_data(&large).map(drop)
+}
+
+/// An event of many topics, which a shard has to compare with all of these templates.
+#[test]
+fn events_that_take_a_shard_long_are_refused_in_the_end_and_taken_again() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .anonymous()
+        .option("--brownout-turn", "10ms")
+        .option("--brownout-dwell", "250ms")
+        .option("--brownout-memory", "off")
+        .start()?;
+    let mut open = hub.subscribe(&[("topic", TOPIC)])?;
+    let templates: Vec<_> = (0..500)
+        .map(|n| format!("https://brownout.example/{{a}}/{{b}}/x{n}"))
+        .collect();
+    let matchers: Vec<_> = templates.iter().map(|text| ("topic", &**text)).collect();
+    let _many = hub.subscribe(&matchers)?;
+    let topics: Vec<_> = (0..1000)
+        .map(|n| format!("https://brownout.example/{n}/{n}/x"))
+        .collect();
+    let mut fields: Vec<_> = topics.iter().map(|text| ("topic", &**text)).collect();
+    fields.push(("data", "heavy"));
+    let heavy = hub.publish_request(&fields)?;
+    // Without a pause, so that they wait for the shard.
+    let mut connection = hub.connect()?;
+    let mut refused = connection.exchange(&heavy)?;
+    for _ in 0..10_000 {
+        if refused.status() != 200 {
+            break;
+        }
+        refused = connection.exchange(&heavy)?;
+    }
+    refused.expect_status(&[503])?;
+    assert_eq!(refused.problem()?, "the hub has too much to do");
+    let subscribe = Request::new("HEAD", &format!("{HUB}?topic=x"));
+    exchange(hub.address(), &subscribe)?.expect_status(&[503])?;
+    hub.get("/healthz")?.expect_status(&[200])?;
+    hub.get("/readyz")?.expect_status(&[200])?;
+    hub.get_admin("/metrics")?.expect_status(&[200])?;
+    let log = hub.stderr();
+    let steps = [
+        "step=1 by=\"turn\"",
+        "step=2 by=\"turn\"",
+        "step=3 by=\"turn\"",
+    ];
+    let at = steps.map(|step| log.find(step));
+    assert!(at.is_sorted() && at[0].is_some(), "{log}");
+    // Nothing heavy comes any more, and so it is over by itself.
+    hub.wait_metric("gush_brownout_step", |step| step == 0)?;
+    hub.publish(&[("topic", TOPIC), ("data", "after")])?;
+    open.expect_data("after")?;
+    exchange(hub.address(), &subscribe)?.expect_status(&[200])
 }

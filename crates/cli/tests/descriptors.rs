@@ -119,3 +119,55 @@ fn without_descriptors_the_hub_answers_and_goes_on_and_recovers() -> Outcome<()>
     assert!((1..=2).contains(&told), "{log}");
     Ok(())
 }
+
+/// A stream's answer for who has a token, and for who has none.
+fn subscribes(hub: &HubProcess) -> Outcome<[u16; 2]> {
+    let target = "/.well-known/mercure?topic=x";
+    let anonymous = gush_testkit::Request::new("HEAD", target);
+    let known = anonymous.clone().bearer(&hub.subscriber_token()?);
+    let [known, anonymous] = [known, anonymous].map(|request| exchange(hub.address(), &request));
+    Ok([known?.status(), anonymous?.status()])
+}
+
+/// The steps that the log tells of, in order, each with the source that led to it.
+fn steps_told(hub: &HubProcess) -> Vec<(char, bool)> {
+    let log = hub.stderr();
+    let told = log.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("brownout")?;
+        let (_, step) = rest.split_once("step=")?;
+        Some((step.chars().next()?, line.contains("descriptors")))
+    });
+    told.collect()
+}
+
+#[test]
+fn the_brownout_by_descriptors_refuses_newcomers_and_recedes() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .anonymous()
+        .option("--descriptor-tables", "shared")
+        .option("--brownout-descriptors", "40")
+        .option("--brownout-dwell", "250ms")
+        .option("--brownout-turn", "off")
+        .option("--brownout-memory", "off")
+        .start()?;
+    let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
+    let open = std::fs::read_dir(format!("/proc/{}/fd", hub.pid()))?.count() as u64;
+    // The steps begin at 40 and at 55 percent, and some are open only while the test asks.
+    for (percent, step, answers) in [(44, 1, [200, 503]), (65, 2, [503, 503])] {
+        if !set_limit(&hub, open * 100 / percent)? {
+            return Ok(());
+        }
+        hub.wait_metric("gush_brownout_step", |now| now == step)?;
+        assert_eq!(subscribes(&hub)?, answers, "on step {step}");
+        hub.get("/healthz")?.expect_status(&[200])?;
+        hub.get("/readyz")?.expect_status(&[200])?;
+        hub.publish(&[("topic", TOPIC), ("data", "still")])?;
+        stream.expect_data("still")?;
+    }
+    assert!(set_limit(&hub, 1024)?);
+    hub.wait_metric("gush_brownout_step", |now| now == 0)?;
+    assert_eq!(subscribes(&hub)?, [200, 200]);
+    let told = [('1', true), ('2', true), ('1', false), ('0', false)];
+    assert_eq!(steps_told(&hub), told, "{}", hub.stderr());
+    Ok(())
+}

@@ -181,14 +181,17 @@ impl Settings {
                 ));
             }
         }
-        if self.dev
-            && self
-                .listen
-                .iter()
-                .any(|address| !address.ip().is_loopback())
-        {
+        let is_open = |address: &std::net::SocketAddr| !address.ip().is_loopback();
+        if self.dev && self.listen.iter().any(is_open) {
             warnings.push(
                 "dev is on and a listener is reachable from outside: anybody can subscribe".into(),
+            );
+        }
+        if self.limits.connections_per_address.is_none() && self.listen.iter().any(is_open) {
+            warnings.push(
+                "one address can take every connection: set max_connections_per_address \
+                 (--max-connections-per-address), and trusted_proxy first if one is in front"
+                    .into(),
             );
         }
         if let Some(admin) = self

@@ -292,4 +292,11 @@ fn warnings_name_the_option() {
         warnings.contains("0.0.0.0:3001") && warnings.lines().count() == 2,
         "{warnings}"
     );
+    for (limit, is_said) in [("", true), ("max_connections_per_address = 1000\n", false)] {
+        let file = format!("listen = [\"127.0.0.1:0\", \"[::]:3000\"]\n{limit}");
+        let loaded = Settings::load(&given(&[], &[], Some(&file)).sources).unwrap();
+        let warnings = loaded.settings.warnings().join("\n");
+        let found = warnings.contains("max_connections_per_address");
+        assert_eq!(found, is_said, "{warnings}");
+    }
 }

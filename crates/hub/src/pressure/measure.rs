@@ -19,6 +19,9 @@ use crate::shard::AbortOnPanic;
 /// Time between two looks. Patience is counted in these, so it is at least as long.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// A time that was measured counts for as long again as it took, and for so long at most.
+const HOLD_MAX: Duration = Duration::from_secs(10);
+
 /// What may wait for the disk log, as [`gush_log::DiskConfig`] has it.
 const WAITING_EVENTS_MAX: f64 = 65_536.0;
 const WAITING_BYTES_MAX: f64 = 67_108_864.0;
@@ -108,9 +111,9 @@ impl LogWaits {
         }
     }
 
-    /// The longest wait since the last look, in seconds; also one that has not ended: a log that
-    /// stands still ends none.
-    fn longest(&self) -> f64 {
+    /// The longest wait since the last look, in milliseconds; also one that has not ended: a log
+    /// that stands still ends none.
+    fn longest_ms(&self) -> u64 {
         let ended_ms = self.longest_ms.swap(0, Ordering::Relaxed);
         let waits = self.events.load(Ordering::Relaxed) > 0;
         let since_ms = self.moved_ms.load(Ordering::Relaxed);
@@ -119,7 +122,7 @@ impl LogWaits {
         } else {
             0
         };
-        seconds(ended_ms.max(stands_ms))
+        ended_ms.max(stands_ms)
     }
 
     /// How full the log's room for what waits is.
@@ -147,49 +150,85 @@ impl Drop for Waiting {
 /// The thread could not be started.
 pub(crate) fn watch(hub: &Arc<Hub>) -> io::Result<SyncSender<()>> {
     let (alive, end) = mpsc::sync_channel(1);
-    let watched = Arc::downgrade(hub);
+    let weak = Arc::downgrade(hub);
     std::thread::Builder::new()
         .name("pressure".to_owned())
         .spawn(move || {
             let guard = AbortOnPanic;
             let machine_bytes = budget::machine_bytes();
-            let mut brownout = Brownout::default();
+            let mut watcher = Watcher::default();
             while end.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                let Some(hub) = Weak::upgrade(&watched) else {
+                let Some(hub) = Weak::upgrade(&weak) else {
                     break;
                 };
-                look(&hub, machine_bytes, &mut brownout);
+                watcher.look(&hub, machine_bytes);
             }
             std::mem::forget(guard);
         })?;
     Ok(alive)
 }
 
-fn look(hub: &Hub, machine_bytes: Option<usize>, brownout: &mut Brownout) {
-    let policy = hub.policy.load_full();
-    let limits = Limits::new(&policy.settings.overload);
-    let budget_bytes = match policy.settings.overload.memory_budget {
-        0 => machine_bytes,
-        bytes => Some(bytes),
-    };
-    let now_ms = hub.clock.now_ms();
-    let readings = [
-        seconds(hub.metrics.longest_turn_ms(now_ms)),
-        memory_share(hub, policy.settings.send_buffer, budget_bytes),
-        descriptors_share(),
-        hub.log_waits.longest(),
-        hub.log_waits.fill(),
-    ];
-    let gauges = &hub.metrics.pressure;
-    gauges.note(&readings, &limits);
-    let now = Duration::from_millis(now_ms);
-    if let Some(change) = brownout.note(now, &readings, &limits) {
-        gauges.change(change, &readings);
-    }
-    if brownout.step() == Step::Readers {
-        for shard in &hub.shards {
-            shard.inbox.ask_to_shed();
+/// What is known from one look to the next.
+#[derive(Debug, Default)]
+struct Watcher {
+    brownout: Brownout,
+    turns: Peaks,
+    log_waits: Peaks,
+}
+
+impl Watcher {
+    fn look(&mut self, hub: &Hub, machine_bytes: Option<usize>) {
+        let policy = hub.policy.load_full();
+        let limits = Limits::new(&policy.settings.overload);
+        let budget_bytes = match policy.settings.overload.memory_budget {
+            0 => machine_bytes,
+            bytes => Some(bytes),
+        };
+        let now_ms = hub.clock.now_ms();
+        let now = Duration::from_millis(now_ms);
+        let readings = [
+            self.turns.note(now, hub.metrics.longest_turn_ms(now_ms)),
+            memory_share(hub, policy.settings.send_buffer, budget_bytes),
+            descriptors_share(),
+            self.log_waits.note(now, hub.log_waits.longest_ms()),
+            hub.log_waits.fill(),
+        ];
+        let gauges = &hub.metrics.pressure;
+        gauges.note(&readings, &limits);
+        if let Some(change) = self.brownout.note(now, &readings, &limits) {
+            gauges.change(change, &readings);
         }
+        if self.brownout.step() == Step::Readers {
+            for shard in &hub.shards {
+                shard.inbox.ask_to_shed();
+            }
+        }
+    }
+}
+
+/// Times that were measured lately. Each counts for as long again as it took: until then the next
+/// one could not have shown that it is as long. Else a disk that needs two seconds for each write
+/// would look idle for a second after each.
+#[derive(Debug, Default)]
+struct Peaks(
+    /// Milliseconds, and until when they count. No more than there are looks in the longest hold.
+    Vec<(u64, Duration)>,
+);
+
+impl Peaks {
+    /// The longest that counts now, this one included; in seconds.
+    fn note(&mut self, now: Duration, seen_ms: u64) -> f64 {
+        let until = now + Duration::from_millis(seen_ms).min(HOLD_MAX);
+        self.0
+            .retain(|(held_ms, held_until)| *held_until > now && *held_ms > seen_ms);
+        self.0.push((seen_ms, until));
+        seconds(
+            self.0
+                .iter()
+                .map(|(held_ms, _)| *held_ms)
+                .max()
+                .unwrap_or(0),
+        )
     }
 }
 
@@ -244,41 +283,4 @@ fn float(count: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[allow(clippy::float_cmp)] // whole seconds and halves are exact
-    fn a_log_that_stands_still_is_seen_while_it_does() {
-        let clock = Clock::manual();
-        let waits = LogWaits::new(clock.clone());
-        clock.advance(Duration::from_secs(100));
-        assert_eq!((waits.longest(), waits.fill()), (0.0, 0.0));
-        let (first, second) = (waits.begin(1, 100), waits.begin(32_767, 100));
-        assert_eq!(waits.fill(), 0.5);
-        clock.advance(Duration::from_secs(3));
-        assert_eq!(waits.longest(), 3.0);
-        drop(first);
-        // It moves: what still waits has waited since then for it to move again.
-        assert_eq!(waits.longest(), 3.0);
-        assert_eq!(waits.longest(), 0.0);
-        clock.advance(Duration::from_secs(2));
-        assert_eq!(waits.longest(), 2.0);
-        drop(second);
-        assert_eq!(waits.longest(), 5.0);
-        assert_eq!((waits.longest(), waits.fill()), (0.0, 0.0));
-    }
-
-    #[test]
-    fn this_process_is_measured() {
-        assert!(resident_bytes() > 1 << 20);
-        let before = open_descriptors();
-        let more: Vec<_> = (0..20).map(|_| fs::File::open("/dev/null")).collect();
-        assert!(
-            open_descriptors() >= before + 20 - 5,
-            "others may close some"
-        );
-        drop(more);
-        assert!((0.0..1.0).contains(&descriptors_share()));
-    }
-}
+mod tests;

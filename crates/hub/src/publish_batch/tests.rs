@@ -56,7 +56,7 @@ pub(crate) fn hub() -> Arc<Hub> {
         window: Arc::new(Window::new(log.bounds().next, 1 << 20, 100, Vec::new())),
         shards: Vec::new(),
         policy,
-        metrics: Metrics::new(0),
+        metrics: Metrics::new(1),
         presence: Arc::new(Presence::new(Arc::clone(&log))),
         clock: Clock::manual(),
         replayer: Arc::new(replayer.expect("threads")),
