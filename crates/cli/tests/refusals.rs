@@ -212,6 +212,30 @@ fn over_the_limit_tls_and_http2_are_refused_softly_too() -> Outcome<()> {
     Ok(())
 }
 
+/// With the body of the answer behind its head, a client of HTTP/2 takes the stream for broken.
+#[test]
+fn head_is_answered_over_http2_without_a_body() -> Outcome<()> {
+    let (hub, _streams) = full(&builder()?)?;
+    let token = format!("Authorization: Bearer {}", hub.subscriber_token()?);
+    for (target, begin) in [
+        ("/healthz", "HTTP/2 200"),
+        ("/.well-known/mercure?topic=x", "HTTP/2 503"),
+        ("/nothing", "HTTP/2 503"),
+    ] {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "20", "--head"])
+            .args(["--http2-prior-knowledge", "--header", &token])
+            .arg(format!("http://{}{target}", hub.address()))
+            .output()
+            .map_err(|e| Failure::from(e).within("starting curl"))?;
+        let head = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let is_good = head.starts_with(begin) && head.contains("\ncontent-length: ");
+        assert!(output.status.success() && is_good, "{complaint}{head}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_draining_hub_refuses_softly_over_http2_too() -> Outcome<()> {
     let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?

@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gush_log::Appended;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Frame as BodyFrame, Incoming, SizeHint};
 
 use crate::admit::{self, ConnectionPermit, Rejection};
@@ -146,11 +148,26 @@ pub(crate) async fn guarded(hub: &Arc<Hub>, door: Door, request: Request<Incomin
         Route::Subscribe { .. }
     );
     let headers = is_stream.then(|| request.headers().clone());
+    // hyper leaves the body out itself where it speaks HTTP/1.
+    let is_bare = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
     let answered = guard.watch("a request", answer(hub, door, request)).await;
-    answered.unwrap_or_else(|_| match headers {
+    let answer = answered.unwrap_or_else(|_| match headers {
         Some(headers) => refused(hub, &headers, &admit::stream_failed(), Asked::Stream),
         None => refused(hub, &HeaderMap::new(), &admit::failed(), Asked::Other),
-    })
+    });
+    if is_bare { bare(answer) } else { answer }
+}
+
+/// The same answer without its body, as `HEAD` has it: with a body, clients take the stream for
+/// broken (RFC 9113, 8.1.1).
+fn bare(mut answer: Answer) -> Answer {
+    if let BodyKind::Whole(body) = &mut answer.body_mut().kind
+        && let Some(bytes) = body.take_if(|bytes| !bytes.is_empty())
+    {
+        let length = HeaderValue::from(bytes.len());
+        answer.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+    answer
 }
 
 /// Answers one request.
