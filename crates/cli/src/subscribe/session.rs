@@ -1,6 +1,6 @@
 //! One attempt: request, answer, stream, and what its end means.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use gush_sse::{Item, Parser};
@@ -34,6 +34,23 @@ pub(super) enum Ended {
         /// The hub's wish.
         retry_after: Option<Duration>,
     },
+}
+
+/// What an attempt's stream held so far.
+#[derive(Debug, Default)]
+struct Heard {
+    events: u64,
+    comments: u64,
+    retries: u64,
+    /// It ended as it should, and was not cut.
+    is_whole: bool,
+}
+
+impl Heard {
+    /// A delay and the end. Streams begin with a comment.
+    const fn is_soft_refusal(&self) -> bool {
+        self.is_whole && self.retries > 0 && self.comments == 0 && self.events == 0
+    }
 }
 
 /// What survives from attempt to attempt.
@@ -109,23 +126,26 @@ impl Session {
         }
         self.compare_cursor(response.headers());
         let began = Instant::now();
-        let printed = self.printer.printed();
-        let why = match self.read(response.into_body()).await {
+        let mut heard = Heard::default();
+        let why = match self.read(response.into_body(), &mut heard).await {
             Ok(why) => why,
             Err(ended) => return ended,
         };
-        if self.printer.printed() > printed || began.elapsed() >= HEALTHY_AFTER {
+        if heard.events > 0 || began.elapsed() >= HEALTHY_AFTER {
             return Ended::Healthy(why);
         }
-        // A soft refusal, for one: `retry:` and the end.
         Ended::Failed {
-            why: format!("{why} before it brought an event"),
+            why: if heard.is_soft_refusal() {
+                "the hub has no place now (a soft refusal: a delay and the end)".to_owned()
+            } else {
+                format!("{why} before it brought an event")
+            },
             retry_after: None,
         }
     }
 
     /// Reads to the end of the stream and says why it ended.
-    async fn read(&mut self, mut body: Incoming) -> Result<String, Ended> {
+    async fn read(&mut self, mut body: Incoming, heard: &mut Heard) -> Result<String, Ended> {
         let mut parser = Parser::new(EVENT_BYTES_MAX);
         loop {
             let frame = match self.idle_timeout {
@@ -138,26 +158,33 @@ impl Session {
                 },
             };
             match frame {
-                None => return Ok("the stream ended".into()),
+                None => {
+                    heard.is_whole = true;
+                    return Ok("the stream ended".into());
+                }
                 Some(Err(error)) => return Ok(format!("the stream broke: {error}")),
                 Some(Ok(frame)) => {
                     let Ok(bytes) = frame.into_data() else {
                         continue;
                     };
-                    self.take(&mut parser, &bytes)?;
+                    self.take(&mut parser, &bytes, heard)?;
                 }
             }
         }
     }
 
-    fn take(&mut self, parser: &mut Parser, bytes: &Bytes) -> Result<(), Ended> {
+    fn take(&mut self, parser: &mut Parser, bytes: &Bytes, heard: &mut Heard) -> Result<(), Ended> {
         let mut items = vec![];
         let parsed = parser.push_items(bytes, &mut |item| items.push(item));
         for item in items {
             match item {
-                Item::Comment(_) => {}
-                Item::Retry(millis) => self.retry = Some(Duration::from_millis(millis)),
+                Item::Comment(_) => heard.comments += 1,
+                Item::Retry(millis) => {
+                    heard.retries += 1;
+                    self.retry = Some(Duration::from_millis(millis));
+                }
                 Item::Event(event) => {
+                    heard.events += 1;
                     let is_last = self.printer.event(&event).map_err(Ended::Final)?;
                     if !event.id.is_empty() {
                         self.last_event_id = Some(event.id);
@@ -191,8 +218,7 @@ async fn refused(response: Response<Incoming>) -> Ended {
     let retry_after = response
         .headers()
         .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
+        .and_then(|value| wish(value.to_str().ok()?, SystemTime::now()));
     let body = client::text(response).await.unwrap_or_default();
     let passes = matches!(
         status,
@@ -205,4 +231,29 @@ async fn refused(response: Response<Incoming>) -> Ended {
         };
     }
     Ended::Final(Failure::Failed(refusal(status, &body)))
+}
+
+/// A `Retry-After`: seconds, or a date; one that has passed means now.
+fn wish(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(text.trim()).ok()?;
+    Some(at.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        assert_eq!(wish("7", now), Some(Duration::from_secs(7)));
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(wish(date, now), Some(Duration::from_secs(7)));
+        let later = now + Duration::from_mins(1);
+        assert_eq!(wish(date, later), Some(Duration::ZERO));
+        assert_eq!(wish("soon", now), None);
+    }
 }

@@ -21,11 +21,6 @@ impl Printer {
         }
     }
 
-    /// Events so far.
-    pub(super) fn printed(&self) -> u64 {
-        self.printed
-    }
-
     /// Prints one event; `true` when it was the last one wanted.
     pub(super) fn event(&mut self, event: &ParsedEvent) -> Result<bool, Failure> {
         print(&if self.as_json {

@@ -137,7 +137,7 @@ fn it_never_comes_sooner_than_the_hub_asks_for() -> Outcome<()> {
     ])?;
     let ended = sub(&script, &[])?;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    holds(&ended.stderr, &["ended before it brought an event", "bye"])?;
+    holds(&ended.stderr, &["a soft refusal", "bye"])?;
     let waits = waits(&ended.stderr);
     let bounds = [(0.4, 0.8), (1.0, 3.0), (0.4, 0.8)];
     assert_eq!(waits.len(), bounds.len(), "{}", ended.stderr);
@@ -157,6 +157,28 @@ fn it_gives_up_when_nobody_listens_and_says_so() -> Outcome<()> {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(waits(&ended.stderr).len(), 1, "{}", ended.stderr);
     holds(&ended.stderr, &["gave up after 2 failed attempts in a row"])
+}
+
+#[test]
+fn a_full_hub_is_left_after_the_attempts_that_were_allowed_and_told_apart() -> Outcome<()> {
+    for (refusals, text) in [("soft", "a soft refusal"), ("hard", "503")] {
+        let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+            .anonymous()
+            .option("--max-connections", "1")
+            .option("--refusals", refusals)
+            .start()?;
+        let _stream = hub.subscribe(&[("topic", "a")])?;
+        let url = format!("http://{}", hub.address());
+        let arguments = ["sub", "a", "--hub", &url, "--max-attempts", "2"];
+        let ended = finish(gush(&arguments), "")?;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        holds(&ended.stderr, &["gave up after 2 failed attempts", text])?;
+        let waits = waits(&ended.stderr);
+        // A second or two from the hub, and up to as much again.
+        let is_paced = waits.len() == 1 && (1.0..=4.0).contains(&waits[0]);
+        assert!(is_paced, "{}", ended.stderr);
+    }
+    Ok(())
 }
 
 #[test]
