@@ -18,7 +18,9 @@ pub struct OverloadSettings {
     pub refusals: Refusals,
     /// Refused clients that are asked back per second.
     pub retry_rate: u32,
-    /// The longest delay that the refused are told.
+    /// Streams that may begin again per second after all were lost.
+    pub comeback_rate: u32,
+    /// The widest window of delays.
     pub retry_max: Duration,
     /// Topics that have ended: who asks for nothing else is told to stop.
     pub ended_topics: Vec<String>,
@@ -45,6 +47,7 @@ impl OverloadSettings {
         Self {
             refusals: Refusals::Soft,
             retry_rate: 1,
+            comeback_rate: 1,
             retry_max: Duration::ZERO,
             ended_topics: Vec::new(),
             memory_budget: 0,

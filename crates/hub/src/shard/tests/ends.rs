@@ -33,7 +33,7 @@ fn told(chunk: Option<String>) -> u64 {
 fn open_streams_are_told_anew_when_the_crowd_has_grown_and_when_it_has_gone() {
     let rig = Rig::new(&ROOMY, |settings| {
         settings.heartbeat = Duration::from_secs(24);
-        settings.overload.retry_rate = 1;
+        settings.overload.comeback_rate = 1;
         settings.overload.retry_max = Duration::from_hours(1);
     });
     let mut quiet = rig.subscribe(&["a"]);
