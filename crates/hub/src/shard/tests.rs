@@ -1,6 +1,7 @@
 //! A shard between a real log and real sockets, with a clock that the test moves.
 
 mod conflation;
+mod cut_lines;
 mod delivery;
 mod ends;
 mod flush;

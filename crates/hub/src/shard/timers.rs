@@ -14,6 +14,15 @@ use crate::socket::Outgoing;
 /// their turn at once, and a look at each of them in every tick would keep them waiting.
 const LOOK_AGAIN_TICKS: u32 = 10;
 
+/// How much of a line went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Whole,
+    /// Its beginning: the rest is owed.
+    Begun,
+    Nothing,
+}
+
 impl Shard {
     /// Sets a subscriber's one timer to whatever comes first for it.
     pub(super) fn set_timer(&mut self, index: u32, now: u32) {
@@ -94,7 +103,7 @@ impl Shard {
                 self.tell_anew(index, now);
             } else if silent >= beat - beat / 8 {
                 let heartbeat = self.heartbeat.clone();
-                if self.say(index, &heartbeat, now) {
+                if self.say(index, &heartbeat, now) == Said::Whole {
                     self.metrics.heartbeats.add(1);
                 }
             }
@@ -105,49 +114,53 @@ impl Shard {
     /// Tells a subscriber a delay for a crowd of another size than it was told for.
     fn tell_anew(&mut self, index: u32, now: u32) {
         let told = self.shared.crowd.tell(&self.shared.policy.load().settings);
+        if let Some(line) = told.frame() {
+            if self.say(index, &line, now) == Said::Nothing {
+                // Its next timer tries again.
+                return;
+            }
+            self.metrics.retold.add(1);
+        }
         if let Some(subscriber) = self.subscribers.get_mut(index) {
             subscriber.told_level = told.level;
         }
-        if let Some(line) = told.frame()
-            && self.say(index, &line, now)
-        {
-            self.metrics.retold.add(1);
-        }
     }
 
-    /// Writes a line that is no event; whether it went out whole.
-    fn say(&mut self, index: u32, line: &Frame, now: u32) -> bool {
+    /// Writes a line that is no event. What the socket does not take of a line that is begun goes
+    /// out before anything else.
+    fn say(&mut self, index: u32, line: &Frame, now: u32) -> Said {
         let Some(subscriber) = self.subscribers.get_mut(index) else {
-            return false;
+            return Said::Nothing;
         };
         let length = line.framed(subscriber.sink.framing()).len();
-        match subscriber.sink.write(&Outgoing::one(line), 0) {
-            Ok(taken) if taken == length => {
-                subscriber.last_write_at = now;
-                return true;
+        let taken = match subscriber.sink.write(&Outgoing::one(line), 0) {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.fail(index, &error);
+                return Said::Nothing;
             }
-            Ok(taken) => {
-                // Even that does not fit: the subscriber is behind by its rest.
-                let owed = if taken == 0 { 0 } else { length - taken };
-                subscriber.owed = u8::try_from(owed).expect("such a line has a few bytes");
-                if owed > 0 {
-                    self.cut_lines.insert(index, line.clone());
-                }
-                subscriber.last_write_at = now;
-                if subscriber.phase == Phase::Live {
-                    // What is swept but not visited yet is at or after the job in front.
-                    let first = self
-                        .jobs
-                        .front()
-                        .map_or(self.head, |job| job.entry.offset());
-                    subscriber.cursor = subscriber.cursor.max(first.min(self.head));
-                    self.metrics.behind.add(1);
-                    self.block(index, false);
-                }
-            }
-            Err(error) => self.fail(index, &error),
+        };
+        subscriber.last_write_at = now;
+        if taken == length {
+            return Said::Whole;
         }
-        false
+        // Even that does not fit: the subscriber is behind by its rest.
+        let owed = if taken == 0 { 0 } else { length - taken };
+        subscriber.owed = u8::try_from(owed).expect("such a line has a few bytes");
+        if owed > 0 {
+            self.cut_lines.insert(index, line.clone());
+        }
+        if subscriber.phase == Phase::Live {
+            // What is swept but not visited yet is at or after the job in front.
+            let first = self
+                .jobs
+                .front()
+                .map_or(self.head, |job| job.entry.offset());
+            subscriber.cursor = subscriber.cursor.max(first.min(self.head));
+            self.metrics.behind.add(1);
+            self.block(index, false);
+        }
+        if owed > 0 { Said::Begun } else { Said::Nothing }
     }
 
     /// Starts ending all streams at a steady rate over the window. A drain that is under way ends

@@ -195,6 +195,23 @@ impl Rig {
     ) -> Peer {
         let descriptor = ours.as_raw_fd();
         ours.set_nonblocking(true).expect("a socket option");
+        let sink = Sink::Tcp(TcpSink::new(ours, Framing::Chunked));
+        self.give(sink, matchers, start, change);
+        Peer {
+            socket: theirs,
+            descriptor,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// A subscriber behind any sink.
+    pub(super) fn give(
+        &self,
+        sink: Sink,
+        matchers: &[&str],
+        start: Offset,
+        change: impl FnOnce(&mut (Selection, Option<u64>)),
+    ) {
         let mut parts = (
             Selection {
                 matchers: parse(matchers),
@@ -205,7 +222,7 @@ impl Rig {
         change(&mut parts);
         let place = ShardPlace::claim(&self.inbox, 0, usize::MAX);
         let sent = self.inbox.send(Command::Subscribe(Box::new(NewSubscriber {
-            sink: Arriving::Here(Sink::Tcp(TcpSink::new(ours, Framing::Chunked))),
+            sink: Arriving::Here(sink),
             selection: Arc::new(parts.0),
             start,
             expires_at_ms: parts.1,
@@ -217,11 +234,6 @@ impl Rig {
             resumed: None,
         })));
         assert!(sent.is_ok());
-        Peer {
-            socket: theirs,
-            descriptor,
-            bytes: Vec::new(),
-        }
     }
 
     pub(super) fn advance(&self, by: Duration) {
