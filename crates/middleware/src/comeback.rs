@@ -58,21 +58,6 @@ impl Comeback {
         let times = self.window(streams).as_secs_f64() / retry;
         times.max(1.0).log(STEP).min(250.0) as u8
     }
-
-    /// The smallest crowd of a level.
-    #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "streams of one server"
-    )]
-    pub fn level_begin(&self, level: u8) -> usize {
-        let window = self.retry.as_secs_f64() * STEP.powi(i32::from(level));
-        if level == 0 {
-            return 0;
-        }
-        (window * self.per_second).ceil() as usize
-    }
 }
 
 /// Whether one who was told at a level has to be told anew at another.

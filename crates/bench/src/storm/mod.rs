@@ -11,6 +11,9 @@ pub mod client;
 // Whom the server admits, and what it tells the others.
 pub mod policy;
 
+// What they had been told before.
+pub mod told;
+
 // The storm itself.
 mod simulate;
 mod tally;
@@ -23,11 +26,12 @@ mod preset;
 mod summary;
 
 pub use client::Behaviour;
-pub use policy::{Admission, Policy, Refusing, Share, Told};
+pub use policy::{Admission, Policy, Refusing, Share};
 pub use preset::{ARTICLE, ArticleRow, Preset};
 pub use simulate::simulate;
 pub use summary::{chart, report, table};
 pub use tally::Tally;
+pub use told::{Growth, Told};
 
 use std::time::Duration;
 

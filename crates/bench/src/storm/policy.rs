@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gush_middleware::{Comeback, Gate, Pacer, PacerSettings, Permit, Rate, TokenBucket};
+use gush_middleware::{Gate, Pacer, PacerSettings, Permit, Rate, TokenBucket};
 
 use super::client::Behaviour;
+use super::told::Told;
 
 /// So many parts of the subscribers behave so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +26,6 @@ pub enum Refusing {
     Softly,
     /// 503.
     Hard,
-}
-
-/// What each subscriber had been told by `retry:` when it lost its stream.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Told {
-    /// Nothing: it waits as it likes.
-    Nothing,
-    /// Each its own, evenly drawn.
-    Between(Duration, Duration),
-    /// Each its own, drawn by the pacer at the moment of the drop.
-    Paced,
-    /// Each its own, drawn for the crowd when it came, and anew when the crowd had grown.
-    Crowd(Comeback),
 }
 
 /// The server's limits.
@@ -185,11 +173,12 @@ impl Door {
         }
     }
 
-    /// What one is told that is dropped at `now`, and was this one of so many.
+    /// What one is told that is dropped at `now`. `share` is its place in the crowd, in the order
+    /// of their coming, from 0 to 1.
     pub(super) fn tell(
         &mut self,
         told: Told,
-        (number, all): (usize, usize),
+        share: f64,
         now: Duration,
         random: &mut Rng,
     ) -> Option<Duration> {
@@ -199,10 +188,7 @@ impl Door {
                 Some(least + most.saturating_sub(least).mul_f64(random.f64()))
             }
             Told::Paced => Some(self.pacer.delay(now)),
-            Told::Crowd(rule) => {
-                let streams = number.max(rule.level_begin(rule.level(all)).min(all));
-                Some(rule.delay(streams, random.f64()))
-            }
+            Told::Crowd(rule, growth) => Some(growth.last_told(&rule, share, random)),
         }
     }
 }

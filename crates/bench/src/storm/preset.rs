@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use gush_middleware::PacerSettings;
+use gush_middleware::{Comeback, PacerSettings};
 
 use super::Scenario;
 use super::client::Behaviour;
-use super::policy::{Admission, Policy, Refusing, Share, Told};
+use super::policy::{Admission, Policy, Refusing, Share};
+use super::told::{Growth, Told};
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -14,6 +15,12 @@ const fn secs(seconds: u64) -> Duration {
 
 /// What the hub tells each subscriber by default: 2 s, give or take half of it.
 const RETRY: Told = Told::Between(secs(1), secs(3));
+
+/// What the hub does: each stream was told for the crowd before it was lost.
+pub(super) const TOLD_FOR_CROWD: &str = "told for the crowd";
+
+/// What a drain does.
+pub(super) const CLOSED_STEADILY: &str = "closed steadily";
 
 /// A scenario with the policies to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +124,8 @@ impl Preset {
         match self {
             // With 3 s each these are 1,080 at once, and the burst: below the article's best row.
             Self::Article | Self::Mix => 360.0,
-            Self::Drop => 1000.0,
+            // What the hub counts with by default.
+            Self::Drop => 10_000.0,
         }
     }
 
@@ -195,12 +203,29 @@ fn dropped(per_second: f64, subscribers: u32) -> Vec<Policy> {
         },
         ..browser
     };
+    // The hub grew for ten minutes, with its own heartbeat, and was killed at its largest.
+    let rule = Comeback {
+        retry: secs(2),
+        per_second,
+        window_max: secs(60),
+    };
+    let growth = Growth {
+        streams: subscribers,
+        opening: secs(600),
+        held: Duration::ZERO,
+        heartbeat: secs(25),
+    };
+    let for_crowd = Policy {
+        name: TOLD_FOR_CROWD,
+        told: Told::Crowd(rule, growth),
+        ..untold.clone()
+    };
     // A drain knows how many there are, and closes no faster than they can be taken in.
     let window = Duration::from_secs_f64(f64::from(subscribers) / per_second);
     let drained = Policy {
-        name: "closed steadily",
+        name: CLOSED_STEADILY,
         closes_over: Some(window),
         ..own_retry.clone()
     };
-    vec![untold, own_retry, paced, admitted, drained]
+    vec![untold, own_retry, paced, admitted, for_crowd, drained]
 }

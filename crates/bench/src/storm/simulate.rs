@@ -52,6 +52,16 @@ struct Storm<'a> {
 /// Plays a scenario against a policy, to its end or until nothing happens any more.
 #[must_use]
 pub fn simulate(scenario: &Scenario, policy: &Policy) -> Tally {
+    simulate_noticed(scenario, policy, &[])
+}
+
+/// The same with the moments at which the loss was noticed, in rising order and one for each
+/// subscriber; without any it is noticed evenly, as the scenario says.
+pub(super) fn simulate_noticed(
+    scenario: &Scenario,
+    policy: &Policy,
+    noticed: &[Duration],
+) -> Tally {
     let mut random = Rng::with_seed(scenario.seed);
     let mut storm = Storm {
         scenario,
@@ -63,7 +73,7 @@ pub fn simulate(scenario: &Scenario, policy: &Policy) -> Tally {
         planned: 0,
         tally: Tally::new(policy.name, scenario),
     };
-    storm.drop_all();
+    storm.drop_all(noticed);
     let end = scenario.away + scenario.end;
     while let Some((now, _, number, what)) = storm.next_until(end) {
         match what {
@@ -79,13 +89,15 @@ pub fn simulate(scenario: &Scenario, policy: &Policy) -> Tally {
 
 impl Storm<'_> {
     /// Every stream ends; each subscriber notices in its turn.
-    fn drop_all(&mut self) {
+    fn drop_all(&mut self, noticed: &[Duration]) {
         let count = self.scenario.subscribers;
         let over = self.policy.closes_over.unwrap_or(self.scenario.notice);
         for number in 0..count {
             self.subscribers.push(Subscriber::default());
             let place = (f64::from(number) + self.random.f64()) / f64::from(count);
-            self.plan(over.mul_f64(place), number, What::Notices);
+            let at = noticed.get(number as usize).copied();
+            let at = at.unwrap_or_else(|| over.mul_f64(place));
+            self.plan(at, number, What::Notices);
         }
     }
 
@@ -103,9 +115,9 @@ impl Storm<'_> {
     }
 
     fn notices(&mut self, number: u32, now: Duration) {
-        let place = (number as usize + 1, self.scenario.subscribers as usize);
+        let share = (f64::from(number) + 1.0) / f64::from(self.scenario.subscribers);
         let told = self.policy.told;
-        let told = self.door.tell(told, place, now, &mut self.random);
+        let told = self.door.tell(told, share, now, &mut self.random);
         self.subscribers[number as usize].told = told;
         self.plan_attempt(number, now);
     }

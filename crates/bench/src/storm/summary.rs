@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::preset::{ARTICLE, Preset};
+use super::preset::{ARTICLE, CLOSED_STEADILY, Preset, TOLD_FOR_CROWD};
 use super::{Scenario, Tally};
 use crate::report::{Chart, Report, Series, Shape, Unit, shown};
 
@@ -80,16 +80,18 @@ pub(super) fn results(report: &mut Report, tally: &Tally) {
 }
 
 fn promises(report: &mut Report, preset: Preset, tallies: &[Tally]) {
-    let paced = match preset {
+    let paced: &[&str] = match preset {
         Preset::Article => {
             article(report, tallies);
-            "paced by the server"
+            &["paced by the server"]
         }
-        Preset::Drop => "closed steadily",
+        Preset::Drop => &[TOLD_FOR_CROWD, CLOSED_STEADILY],
         // Browsers that are gone stay gone: there is nothing to promise to all.
         Preset::Mix => return,
     };
-    for tally in tallies.iter().filter(|tally| tally.name == paced) {
+    let paced = tallies.iter().filter(|tally| paced.contains(&tally.name));
+    for tally in paced {
+        let paced = tally.name;
         let missing = tally.subscribers - tally.back;
         report.check_none(&format!("{paced}: not back"), missing);
         let ratio = tally.peak_to_mean();

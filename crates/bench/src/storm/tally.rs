@@ -1,11 +1,17 @@
 //! What is counted while a storm goes on.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Scenario;
 
 /// Room of one point of the curve.
 const STEP: Duration = Duration::from_millis(500);
+
+/// Room of one count of the arrivals.
+pub(super) const ARRIVAL_STEP: Duration = Duration::from_millis(100);
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Why a subscriber will never come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +53,9 @@ pub struct Tally {
     pub still_trying: u64,
     /// Most attempts that kept the server busy at the same moment.
     pub peak_at_once: u64,
-    /// Most attempts admitted within one second, counted from the server's return.
+    /// Most attempts admitted within one second, wherever that second begins.
     pub peak_second: u64,
-    /// Most attempts, admitted or refused, within one second after the server's return.
+    /// Most attempts, admitted or refused, within one second after the server's return, likewise.
     pub peak_second_tried: u64,
     /// From the first admission to the last.
     pub window: Duration,
@@ -57,13 +63,15 @@ pub struct Tally {
     pub last_back: Duration,
     /// Seconds since the server's return, and the most attempts at once within half a second.
     pub curve: Vec<(f64, f64)>,
+    /// Attempts admitted in each tenth of a second since the server's return.
+    pub arrivals: Vec<u64>,
 
     away: Duration,
     at_once: u64,
     first_admitted: Option<Duration>,
     last_admitted: Duration,
-    admitted_by_second: Vec<u64>,
-    tried_by_second: Vec<u64>,
+    admitted_lately: Lately,
+    tried_lately: Lately,
     at_once_by_step: Vec<u64>,
 }
 
@@ -88,12 +96,13 @@ impl Tally {
             window: Duration::ZERO,
             last_back: Duration::ZERO,
             curve: vec![],
+            arrivals: vec![],
             away: scenario.away,
             at_once: 0,
             first_admitted: None,
             last_admitted: Duration::ZERO,
-            admitted_by_second: vec![],
-            tried_by_second: vec![],
+            admitted_lately: Lately::default(),
+            tried_lately: Lately::default(),
             at_once_by_step: vec![],
         }
     }
@@ -136,7 +145,7 @@ impl Tally {
     pub(super) fn attempt(&mut self, now: Duration) {
         self.attempts += 1;
         if let Some(since) = now.checked_sub(self.away) {
-            count(&mut self.tried_by_second, since.as_secs());
+            self.tried_lately.push(since);
         }
     }
 
@@ -145,7 +154,11 @@ impl Tally {
         self.admitted += 1;
         self.first_admitted.get_or_insert(since);
         self.last_admitted = since;
-        count(&mut self.admitted_by_second, since.as_secs());
+        self.admitted_lately.push(since);
+        count(
+            &mut self.arrivals,
+            since.as_millis() / ARRIVAL_STEP.as_millis(),
+        );
     }
 
     /// One more keeps the server busy.
@@ -192,8 +205,8 @@ impl Tally {
         self.still_trying = still_trying as u64;
         let first = self.first_admitted.unwrap_or_default();
         self.window = self.last_admitted.saturating_sub(first);
-        self.peak_second = self.admitted_by_second.iter().copied().max().unwrap_or(0);
-        self.peak_second_tried = self.tried_by_second.iter().copied().max().unwrap_or(0);
+        self.peak_second = self.admitted_lately.most as u64;
+        self.peak_second_tried = self.tried_lately.most as u64;
         let steps = std::mem::take(&mut self.at_once_by_step);
         let points = steps.iter().enumerate();
         self.curve = points
@@ -206,10 +219,43 @@ impl Tally {
     }
 }
 
-fn count(seconds: &mut Vec<u64>, second: u64) {
-    let second = usize::try_from(second).unwrap_or(usize::MAX);
-    if seconds.len() <= second {
-        seconds.resize(second + 1, 0);
+/// What happened within the last second, and the most that did within any.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Lately {
+    times: VecDeque<Duration>,
+    most: usize,
+}
+
+impl Lately {
+    /// One more, not before the last one.
+    fn push(&mut self, now: Duration) {
+        while self.times.front().is_some_and(|at| *at + SECOND <= now) {
+            self.times.pop_front();
+        }
+        self.times.push_back(now);
+        self.most = self.most.max(self.times.len());
     }
-    seconds[second] += 1;
+}
+
+fn count(steps: &mut Vec<u64>, step: u128) {
+    let step = usize::try_from(step).unwrap_or(usize::MAX);
+    if steps.len() <= step {
+        steps.resize(step + 1, 0);
+    }
+    steps[step] += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_second_begins_anywhere() {
+        let mut lately = Lately::default();
+        for ms in [100, 800, 900, 1700, 1799, 1800, 3000, 3900, 4000] {
+            lately.push(Duration::from_millis(ms));
+        }
+        // 800 to 1799; the one at 1800 is a second after the first of them.
+        assert_eq!(lately.most, 4);
+    }
 }

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use gush_bench::Progress;
 use gush_bench::report::write_chart;
 use gush_bench::storm::live::{self, Drop, LiveOptions};
-use gush_bench::storm::{self, Behaviour, Preset, Share};
+use gush_bench::storm::{self, Behaviour, Growth, Preset, Share};
 use gush_middleware::Comeback;
 
 use super::{output, rate, seconds, wrote};
@@ -18,6 +18,7 @@ Examples:
   gush storm run --subscribers 50000                kills a hub of its own
   gush storm run --subscribers 50000 --drop drain   ends it with SIGTERM instead
   gush storm run --url http://127.0.0.1:3000/.well-known/mercure --drop close
+  gush storm run --subscribers 50000 --drop close --dropped 20    a few lose their streams alone
   gush storm run --clients mix --check              exit code 1 past the margin or the target
 
 docs/concepts/storms.md has what came of it.";
@@ -38,7 +39,7 @@ pub(super) fn command() -> Command {
              directory, and kills it. The simulation is played with the same parameters and \
              printed beside it. Exit code 1 when an event was lost or doubled; with --check also \
              when somebody failed, the worst second was more than twice the mean, or the \
-             simulation was off by more than the margin.\n\n\
+             simulation (of 20 seeds) was off by more than the margin.\n\n\
              With --drop drain the hub gets SIGTERM while all streams are open and four more \
              publishers publish to topics of their own. Printed is how steadily it closed the \
              streams, the retry of each, who came back to it meanwhile, and whether the hub that \
@@ -71,7 +72,7 @@ fn arguments() -> Vec<Arg> {
 
 fn storm_arguments() -> Vec<Arg> {
     vec![
-        option("subscribers", "N", "Streams that are dropped")
+        option("subscribers", "N", "Streams that are opened")
             .value_parser(value_parser!(u32).range(1..=1_000_000))
             .default_value("10000"),
         option(
@@ -80,6 +81,12 @@ fn storm_arguments() -> Vec<Arg> {
             "Close the clients' sockets; kill the hub and start it again; or have it drain first",
         )
         .value_parser(["close", "kill", "drain"]),
+        option(
+            "dropped",
+            "N",
+            "Streams that are dropped, with --drop close [default: all]",
+        )
+        .value_parser(value_parser!(u32).range(1..=1_000_000)),
         time("drain-window", "20", "The hub's setting, for --drop drain"),
         option("clients", "NAME", "How the clients behave")
             .value_parser(known_name)
@@ -94,8 +101,8 @@ fn storm_arguments() -> Vec<Arg> {
         time("end", "180", "Give up so long after the drop"),
         number(
             "margin",
-            "15",
-            "How far the simulation may be off, in percent; twice that for the worst second",
+            "5",
+            "How far the simulation may be off, in percent, beside 3 standard deviations",
         ),
         option("seed", "N", "Of the clients and the simulation")
             .value_parser(value_parser!(u64))
@@ -124,7 +131,8 @@ fn hub_arguments() -> Vec<Arg> {
             "2",
             "The hub's setting, for the simulation and a hub of its own",
         ),
-        number("retry-rate", "1000", "The hub's setting, likewise"),
+        number("comeback-rate", "10000", "The hub's setting, likewise"),
+        time("heartbeat", "10", "The hub's setting, likewise"),
         option(
             "hub-option",
             "WORD",
@@ -229,7 +237,7 @@ fn read(matches: &ArgMatches, directory: &std::path::Path) -> Result<LiveOptions
     let subscribers = matches.get_one::<u32>("subscribers").copied().unwrap_or(1);
     let rule = Comeback {
         retry: time("retry"),
-        per_second: number("retry-rate"),
+        per_second: number("comeback-rate"),
         window_max: Duration::from_mins(1),
     };
     let url = text("url");
@@ -237,7 +245,7 @@ fn read(matches: &ArgMatches, directory: &std::path::Path) -> Result<LiveOptions
         (None, text("publisher-key"))
     } else {
         let program = std::env::current_exe().map_err(Failure::failed)?;
-        let mut words = own_hub(subscribers, &rule, directory);
+        let mut words = own_hub(subscribers, &rule, time("heartbeat"), directory);
         let window = format!("{}ms", time("drain-window").as_millis());
         words.extend(["--drain-window".to_owned(), window]);
         words.extend(
@@ -256,15 +264,28 @@ fn read(matches: &ArgMatches, directory: &std::path::Path) -> Result<LiveOptions
         None if hub.is_some() => Drop::Kill,
         None => Drop::Close,
     };
+    let dropped = matches.get_one::<u32>("dropped").copied();
+    let dropped = dropped.unwrap_or(subscribers).min(subscribers);
+    if drop != Drop::Close && dropped < subscribers {
+        let text = "--dropped needs --drop close: a hub that ends drops everybody";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let connect_rate = number("connect-rate");
     Ok(LiveOptions {
         url: url.unwrap_or_default(),
         hub,
         subscribers,
+        dropped,
         shares: shares(&text("clients").unwrap_or_default()),
         drop,
         drain_window: time("drain-window"),
-        connect_rate: number("connect-rate"),
-        hold: time("hold"),
+        connect_rate,
+        growth: Growth {
+            streams: subscribers,
+            opening: Duration::from_secs_f64(f64::from(subscribers) / connect_rate),
+            held: time("hold"),
+            heartbeat: time("heartbeat"),
+        },
         event_rate: number("event-rate"),
         publisher_key: key,
         rule,
@@ -274,12 +295,17 @@ fn read(matches: &ArgMatches, directory: &std::path::Path) -> Result<LiveOptions
     })
 }
 
-/// The command line of a hub of our own. Heartbeats often enough that all are told anew within the
-/// time they are held.
-fn own_hub(subscribers: u32, rule: &Comeback, directory: &std::path::Path) -> Vec<String> {
+/// The command line of a hub of our own.
+fn own_hub(
+    subscribers: u32,
+    rule: &Comeback,
+    heartbeat: Duration,
+    directory: &std::path::Path,
+) -> Vec<String> {
     let connections = (subscribers + CONNECTIONS_SPARE).to_string();
     let log = format!("disk:{}", directory.display());
     let retry = format!("{}ms", rule.retry.as_millis().max(1));
+    let heartbeat = format!("{}ms", heartbeat.as_millis());
     let rate = format!("{:.0}", rule.per_second.max(1.0));
     let words = [
         "serve",
@@ -291,14 +317,14 @@ fn own_hub(subscribers: u32, rule: &Comeback, directory: &std::path::Path) -> Ve
         "--publisher-key",
         OWN_KEY,
         "--heartbeat",
-        "10s",
+        &heartbeat,
         "--log",
         &log,
         "--max-connections",
         &connections,
         "--retry",
         &retry,
-        "--retry-rate",
+        "--comeback-rate",
         &rate,
     ];
     words.map(str::to_owned).to_vec()

@@ -11,7 +11,8 @@ use std::time::Duration;
 use gush_middleware::Comeback;
 
 use super::client::Behaviour;
-use super::policy::{Policy, Share, Told};
+use super::policy::{Policy, Share};
+use super::told::{Growth, Told};
 
 // The threads that hold the sockets.
 mod worker;
@@ -30,6 +31,9 @@ mod notes;
 
 // What a drain promises, and what came of it.
 mod drain;
+
+// The simulation to compare it with.
+mod model;
 
 // The run, and what it has to say.
 mod run;
@@ -68,8 +72,10 @@ pub struct LiveOptions {
     pub url: String,
     /// Program and arguments of a hub to start; `{port}` stands for its port.
     pub hub: Option<(PathBuf, Vec<String>)>,
-    /// Who is dropped.
+    /// Streams that are opened.
     pub subscribers: u32,
+    /// How many of them are dropped, evenly among all; fewer than all only with [`Drop::Close`].
+    pub dropped: u32,
     /// How they behave.
     pub shares: Vec<Share>,
     /// What drops them.
@@ -78,15 +84,15 @@ pub struct LiveOptions {
     pub drain_window: Duration,
     /// Streams opened per second before the storm.
     pub connect_rate: f64,
-    /// How long all stay before the drop: longer than a heartbeat, so that they are told anew.
-    pub hold: Duration,
+    /// How the crowd comes together, for the simulation; also how long it is held before the drop.
+    pub growth: Growth,
     /// Events published per second; 0: none.
     pub event_rate: f64,
     /// Signs the publishes.
     pub publisher_key: Option<String>,
     /// What the hub tells, for the simulation.
     pub rule: Comeback,
-    /// How far the simulation may be off, as a part of the live figure.
+    /// How far the simulation may be off, as a part of its mean, beside what chance makes of it.
     pub margin: f64,
     /// The run is given up so long after the drop.
     pub end: Duration,
@@ -100,7 +106,7 @@ impl LiveOptions {
         Policy {
             name,
             shares: self.shares.clone(),
-            told: Told::Crowd(self.rule),
+            told: Told::Crowd(self.rule, self.growth),
             ..Policy::of(Behaviour::CHROMIUM)
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) policy: Policy,
     pub(super) sources: Sources,
     pub(super) subscribers: u32,
+    /// How many of them are to close their sockets.
+    pub(super) dropped: u32,
     pub(super) threads: u32,
     pub(super) seed: u64,
     /// When the first stream is opened, and the time to the next one.
@@ -53,7 +55,8 @@ pub(super) struct Shared {
     pub(super) is_over: AtomicBool,
     pub(super) open: AtomicU64,
     pub(super) given_up: AtomicU64,
-    /// Rises with every event that comes.
+    /// Rises with every event that comes. Heartbeats and delays do not count: of so many streams
+    /// there is always one that gets one.
     pub(super) moved: AtomicU64,
 }
 
@@ -137,7 +140,7 @@ impl Worker {
         while !shared.is_over.load(Ordering::Acquire) {
             if shared.closes.load(Ordering::Acquire) && !self.has_closed {
                 self.has_closed = true;
-                self.close_all();
+                self.close_dropped();
             }
             let wait_ns = self.try_due();
             let timeout = Timespec {
@@ -172,9 +175,13 @@ impl Worker {
         0
     }
 
-    fn close_all(&mut self) {
+    /// Closes the sockets of those who are to be dropped.
+    fn close_dropped(&mut self) {
+        let (all, dropped) = (self.shared.subscribers, self.shared.dropped);
         for id in 0..self.subscribers.len() {
-            if self.subscribers[id].state == State::Open {
+            if self.subscribers[id].state == State::Open
+                && is_dropped(self.number(id), dropped, all)
+            {
                 self.lost(id);
             }
         }
@@ -298,8 +305,13 @@ impl Worker {
     }
 
     fn body(&mut self, id: usize, bytes: &[u8]) {
-        self.shared.moved.fetch_add(1, Ordering::Relaxed);
-        if self.subscribers[id].body(bytes, &mut self.found.missed) {
+        let one = &mut self.subscribers[id];
+        let before = (one.next, one.doubled);
+        let is_over = one.body(bytes, &mut self.found.missed);
+        if before != (one.next, one.doubled) {
+            self.shared.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        if is_over {
             self.lost(id);
         }
     }
@@ -363,5 +375,27 @@ impl Worker {
         let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2);
         self.due
             .push(Reverse((now_ns().saturating_add(wait_ns), id)));
+    }
+}
+
+/// Whether one is among so many of all that are picked at even distances.
+const fn is_dropped(number: u32, dropped: u32, all: u32) -> bool {
+    let (number, dropped, all) = (number as u64, dropped as u64, all as u64);
+    (number + 1) * dropped / all > number * dropped / all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_dropped;
+
+    #[test]
+    fn as_many_as_asked_for_are_picked_and_not_side_by_side() {
+        for dropped in [0, 1, 3, 10, 999, 1000] {
+            let picked: Vec<u32> = (0..1000)
+                .filter(|number| is_dropped(*number, dropped, 1000))
+                .collect();
+            assert_eq!(picked.len(), dropped as usize);
+        }
+        assert!(is_dropped(99, 10, 1000) && !is_dropped(100, 10, 1000));
     }
 }
