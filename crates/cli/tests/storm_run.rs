@@ -90,3 +90,23 @@ fn a_drained_hub_keeps_what_it_accepted_and_takes_nobody_in() -> Outcome<()> {
     }
     Ok(())
 }
+
+#[test]
+fn only_those_who_are_to_be_dropped_are() -> Outcome<()> {
+    let few = ["--drop", "close", "--dropped", "20"];
+    let report = storm(&[&["--subscribers", "300", "--hold", "1"], &few[..]].concat())?;
+    for name in [
+        "events lost",
+        "events doubled",
+        "every stream was dropped once",
+        "target: not back",
+        "target: failed attempts",
+    ] {
+        report.holds(name)?;
+    }
+    let back = report.figure("real_sockets_back_count");
+    if (back - 20.0).abs() > 0.5 {
+        return Failure::mismatch("back", 20, back);
+    }
+    Ok(())
+}
