@@ -71,11 +71,11 @@ pub(super) const ROWS: &[OptionSpec] = &[
         },
         default: "10000",
         help: "Streams that may begin again per second after all were lost in one moment",
-        why: "Each open stream is told, before it is lost, a delay from a window that is as wide as \
-              this rate needs for all of them. Who loses a stream alone waits as long: 1 to 6 s \
-              of 50,000. Two cores that had the clients on them as well took 18,000 per second \
-              without TLS. A lower rate spares a hub with TLS on few cores; a higher one wants \
-              more cores.",
+        why: "Each open stream is told, before it is lost, a delay from a window that is as wide \
+              as this rate needs for all of them. Who loses a stream alone waits as long: 1 to \
+              6 s of 50,000. Two cores that had the clients on them as well took in 16,000 per \
+              second without TLS. A lower rate spares a hub with TLS on few cores; a higher one \
+              wants more cores.",
         set: |s, v| s.overload.comeback_rate = u32::try_from(v.size()).unwrap_or(u32::MAX),
         get: |s| Value::from_size(s.overload.comeback_rate as usize),
         ..ROW

@@ -47,8 +47,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
         default: "2s",
         help: "Delay before a reconnect that streams tell their subscriber",
         why: "Each subscriber gets its own value within ±50 %, so that those who lost their \
-              stream together do not come back together. With more streams than `comeback_rate` can \
-              take in again within this time the window is wider, up to `retry_max`. Browsers \
+              stream together do not come back together. With more streams than `comeback_rate` \
+              can take in again within this time the window is wider, up to `retry_max`. Browsers \
               on their own wait 3 s or 5 s, all the same.",
         set: |s, v| s.retry = v.duration(),
         get: |s| Value::from_duration(Some(s.retry)),

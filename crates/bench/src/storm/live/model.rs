@@ -12,8 +12,8 @@ use crate::storm::{Scenario, Tally};
 /// Seeds that are played.
 const SEEDS: u32 = 20;
 
-/// A real figure may be off by the margin and so many standard deviations of one among the seeds: it
-/// is one draw, too.
+/// A real figure may be off by the margin and so many standard deviations of one among the seeds:
+/// it is one draw, too.
 const DEVIATIONS: f64 = 3.0;
 
 /// The share of those who are back may differ by so much at any time, beside chance.

@@ -317,9 +317,9 @@ fn sum(all: Vec<Found>) -> Found {
     sum
 }
 
-/// When the first client noticed that its stream is gone, and how much later each did, in rising order.
-/// A process that is killed takes a while until its first socket is closed: the time counts from
-/// there.
+/// When the first client noticed that its stream is gone, and how much later each did, in rising
+/// order. A process that is killed takes a while until its first socket is closed: the time counts
+/// from there.
 fn noticed(notes: &[Note], dropped_ns: u64) -> (u64, Vec<Duration>) {
     let noticed = notes.iter().filter(|(_, what)| *what == What::Notices);
     let mut noticed: Vec<u64> = noticed.map(|(at_ns, _)| *at_ns).collect();
