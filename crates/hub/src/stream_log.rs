@@ -28,8 +28,8 @@ const RECORDS_MAX: usize = 8192;
 /// How long the end waits for a sink that is stuck.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 
-/// What the record of a stream's end needs besides its selection. Kept for as long as the stream
-/// lives, so it is small.
+/// Whom a stream is for: what the record of its end needs besides its selection, and what limits
+/// need in the new process of an upgrade. Kept for as long as the stream lives, so it is small.
 #[derive(Clone, Debug)]
 pub struct StreamName {
     /// An IPv4 address as IPv6 has it.
@@ -142,19 +142,17 @@ impl StreamRecords {
         Ok(Self(Some(Running { log, is_stale })))
     }
 
-    /// A stream begins; what its end is to be told with.
-    pub(crate) fn opened(
-        &self,
-        client: Option<Client>,
-        matchers: &Arc<[Matcher]>,
-    ) -> Option<StreamName> {
-        let (running, client) = self.0.as_ref().zip(client)?;
+    /// A stream begins; whom it is for, as its end is told and as an upgrade hands it over. That is
+    /// kept also where no records are written: limits count it in the new process.
+    pub(crate) fn opened(&self, client: Client, matchers: &Arc<[Matcher]>) -> StreamName {
         let name = StreamName::of(client);
-        running.log.opened(Arc::new(Stream {
-            name: name.clone(),
-            matchers: Arc::clone(matchers),
-        }));
-        Some(name)
+        if let Some(running) = &self.0 {
+            running.log.opened(Arc::new(Stream {
+                name: name.clone(),
+                matchers: Arc::clone(matchers),
+            }));
+        }
+        name
     }
 
     /// A stream has ended.

@@ -13,7 +13,7 @@ pub struct Held {
     pub connection: ConnectionPermit,
     /// Its share of its token's subject's; boxed, because many streams have none.
     pub subject: Option<Box<KeyedPermit>>,
-    /// What the record of its end names it by; `None` where none is written.
+    /// Whom it is for; `None` where nobody knows.
     pub name: Option<StreamName>,
     /// The most events that it was behind.
     pub greatest_lag: u64,

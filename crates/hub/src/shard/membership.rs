@@ -103,10 +103,10 @@ impl Shard {
         self.metrics.behind.add(1);
         new.place.settle();
         let mut held = new.held;
-        held.name = self
-            .shared
-            .stream_log
-            .opened(new.client, &selection.matchers);
+        let records = &self.shared.stream_log;
+        held.name = new
+            .client
+            .map(|client| records.opened(client, &selection.matchers));
         let key = self.subscribers.insert(Subscriber {
             sink,
             memberships: Memberships::default(),

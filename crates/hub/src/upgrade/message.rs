@@ -220,7 +220,7 @@ pub(crate) struct StreamNote {
     /// Until `max_stream_life` ends it.
     pub(crate) ends_in_ms: Option<u64>,
     pub(crate) present: Option<PresentNote>,
-    /// For the record of its end.
+    /// Whom it is for: for the limits and the record of its end.
     pub(crate) client: Option<ClientNote>,
 }
 
