@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use super::{Brownout, Change, Limits, Readings, SOURCES, Source, Step, StepCell};
 use crate::budget::{self, STREAM_KERNEL_BYTES};
 use crate::clock::Clock;
+use crate::config::LimitSettings;
 use crate::hub::Hub;
 use crate::metrics::Number;
 use crate::shard::AbortOnPanic;
@@ -21,10 +22,6 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// A time that was measured counts for as long again as it took, and for so long at most.
 const HOLD_MAX: Duration = Duration::from_secs(10);
-
-/// What may wait for the disk log, as [`gush_log::DiskConfig`] has it.
-const WAITING_EVENTS_MAX: f64 = 65_536.0;
-const WAITING_BYTES_MAX: f64 = 67_108_864.0;
 
 /// The step, and what led to it, for requests and for the metrics.
 #[derive(Debug, Default)]
@@ -125,10 +122,13 @@ impl LogWaits {
         ended_ms.max(stands_ms)
     }
 
-    /// How full the log's room for what waits is.
-    fn fill(&self) -> f64 {
-        let share = |count: &AtomicU64, max: f64| float(count.load(Ordering::Relaxed)) / max;
-        share(&self.events, WAITING_EVENTS_MAX).max(share(&self.bytes, WAITING_BYTES_MAX))
+    /// How full the room for what waits is, by the limits of now.
+    fn fill(&self, limits: &LimitSettings) -> f64 {
+        let share = |count: &AtomicU64, max: usize| {
+            float(count.load(Ordering::Relaxed)) / float(max.max(1) as u64)
+        };
+        let events = share(&self.events, limits.in_flight_events);
+        events.max(share(&self.bytes, limits.in_flight_bytes))
     }
 }
 
@@ -191,7 +191,7 @@ impl Watcher {
             memory_share(hub, policy.settings.send_buffer, budget_bytes),
             descriptors_share(),
             self.log_waits.note(now, hub.log_waits.longest_ms()),
-            hub.log_waits.fill(),
+            hub.log_waits.fill(&policy.settings.limits),
         ];
         let gauges = &hub.metrics.pressure;
         gauges.note(&readings, &limits);

@@ -183,14 +183,12 @@ fn what_counts_is_bounded() {
 }
 
 #[test]
-#[allow(clippy::float_cmp)] // halves are exact
 fn a_log_that_stands_still_is_seen_while_it_does() {
     let clock = Clock::manual();
     let waits = LogWaits::new(clock.clone());
     clock.advance(Duration::from_secs(100));
-    assert_eq!((waits.longest_ms(), waits.fill()), (0, 0.0));
+    assert_eq!(waits.longest_ms(), 0);
     let (first, second) = (waits.begin(1, 100), waits.begin(32_767, 100));
-    assert_eq!(waits.fill(), 0.5);
     clock.advance(Duration::from_secs(3));
     assert_eq!(waits.longest_ms(), 3_000);
     drop(first);
@@ -201,7 +199,24 @@ fn a_log_that_stands_still_is_seen_while_it_does() {
     assert_eq!(waits.longest_ms(), 2_000);
     drop(second);
     assert_eq!(waits.longest_ms(), 5_000);
-    assert_eq!((waits.longest_ms(), waits.fill()), (0, 0.0));
+    assert_eq!(waits.longest_ms(), 0);
+}
+
+#[test]
+#[expect(clippy::float_cmp, reason = "halves and quarters are exact")]
+fn the_intake_is_held_against_the_limits_that_are_set() {
+    let room = |in_flight_events, in_flight_bytes| LimitSettings {
+        in_flight_events,
+        in_flight_bytes,
+        ..LimitSettings::default()
+    };
+    let waits = LogWaits::new(Clock::manual());
+    let waiting = waits.begin(50_000, 1 << 19);
+    assert_eq!(waits.fill(&room(200_000, 1 << 21)), 0.25);
+    assert_eq!(waits.fill(&room(100_000, 1 << 21)), 0.5);
+    assert_eq!(waits.fill(&room(200_000, 1 << 20)), 0.5);
+    drop(waiting);
+    assert_eq!(waits.fill(&LimitSettings::default()), 0.0);
 }
 
 #[test]
