@@ -57,16 +57,12 @@ impl BodyLimit {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`]: with these it is over the limit, and stays so.
+    /// [`TooLarge`]: with these it is over the limit, and so with every byte that follows.
     pub fn take(&mut self, bytes: usize) -> Result<(), TooLarge> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        match self.left.checked_sub(bytes) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err(TooLarge),
-        }
+        let left = self.left.checked_sub(bytes);
+        self.left = left.unwrap_or(0);
+        left.map(drop).ok_or(TooLarge)
     }
 }
 
@@ -93,5 +89,12 @@ mod tests {
         assert_eq!(limit.take(0), Ok(()));
         assert_eq!(limit.take(1), Err(TooLarge));
         assert_eq!(limit.take(usize::MAX), Err(TooLarge));
+    }
+
+    #[test]
+    fn once_over_the_limit_nothing_more_fits() {
+        let mut limit = BodyLimit::new(10);
+        assert_eq!(limit.take(11), Err(TooLarge));
+        assert_eq!(limit.take(1), Err(TooLarge));
     }
 }
