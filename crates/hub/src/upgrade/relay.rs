@@ -33,16 +33,13 @@ impl Relay {
         let answers = channel.try_clone()?;
         let (queue, mut queued) = mpsc::channel::<(Draft, Reply)>(WAITING_MAX);
         let pending = Pending::default();
-        let waiting = Arc::new(AtomicUsize::new(0));
         let told = Arc::clone(&pending);
-        let counted = Arc::clone(&waiting);
         thread::Builder::new()
             .name("relay-answers".into())
             .spawn(move || {
                 while let Ok((answer, _)) = answers.receive::<RelayAnswer>() {
                     let found = lock(&told).remove(&answer.number);
                     if let Some((own_id, reply)) = found {
-                        counted.fetch_sub(1, Ordering::Relaxed);
                         reply(outcome_of(answer.outcome, own_id));
                     }
                 }
@@ -63,7 +60,10 @@ impl Relay {
                 }
             }
         })?;
-        Ok(Self { queue, waiting })
+        Ok(Self {
+            queue,
+            waiting: Arc::default(),
+        })
     }
 
     pub(super) fn append(&self, draft: Draft, reply: Reply) {
@@ -74,6 +74,12 @@ impl Relay {
                 detail: format!("{WAITING_MAX} events wait for the new process"),
             }));
         }
+        let waiting = Arc::clone(&self.waiting);
+        // However it is decided.
+        let reply: Reply = Box::new(move |outcome| {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            reply(outcome);
+        });
         // It has room: no more wait than it holds.
         if let Err(refused) = self.queue.try_send((draft, reply)) {
             let (_, reply) = refused.into_inner();

@@ -1,4 +1,10 @@
+use std::sync::mpsc;
+
+use gush_log::AppendErrorKind;
+
+use super::channel::Channel;
 use super::message::STREAMS_VERSION;
+use super::relay::{Relay, WAITING_MAX};
 use crate::frame::{Frame, Framing};
 
 /// A stream may come over with half a frame sent: the new binary sends the rest of its own frame
@@ -22,8 +28,35 @@ fn the_bytes_of_a_frame_belong_to_the_version() {
     );
 }
 
+/// What waits is counted until it is decided, in whichever way: else a relay whose new process is
+/// gone would say after some time that it is busy, for ever.
+#[test]
+fn a_relay_whose_new_process_is_gone_never_gets_full() {
+    let (here, there) = Channel::pair().expect("a pair");
+    let relay = Relay::start(here).expect("its threads");
+    drop(there);
+    let (told, outcome) = mpsc::channel();
+    for _ in 0..=WAITING_MAX {
+        let told = told.clone();
+        let reply = move |outcome: Result<_, gush_log::AppendError>| {
+            let _ = told.send(outcome.map(drop).map_err(|error| error.kind));
+        };
+        relay.append(an_event(), Box::new(reply));
+        assert_eq!(outcome.recv(), Ok(Err(AppendErrorKind::Closed)));
+    }
+}
+
 fn frame_of_an_event() -> Frame {
-    let draft = gush_log::Draft {
+    let draft = an_event();
+    let position = gush_log::Position {
+        epoch: gush_log::Epoch::from_u64(1),
+        offset: gush_log::Offset::FIRST,
+    };
+    crate::frame::FramePool::new(1 << 20).encode(&draft.as_record(position, 0))
+}
+
+fn an_event() -> gush_log::Draft {
+    gush_log::Draft {
         topics: [gush_sse::Topic::parse("t").expect("a topic")].into(),
         is_private: false,
         id: gush_sse::EventId::parse("own").expect("a good id"),
@@ -31,10 +64,5 @@ fn frame_of_an_event() -> Frame {
         retry_ms: Some(7),
         conflation: gush_log::Conflation::default(),
         data: "a\nb".into(),
-    };
-    let position = gush_log::Position {
-        epoch: gush_log::Epoch::from_u64(1),
-        offset: gush_log::Offset::FIRST,
-    };
-    crate::frame::FramePool::new(1 << 20).encode(&draft.as_record(position, 0))
+    }
 }
