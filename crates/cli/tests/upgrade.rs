@@ -231,7 +231,7 @@ fn a_configuration_that_is_refused_changes_nothing() -> Outcome<()> {
 #[test]
 fn another_log_is_refused() -> Outcome<()> {
     let script = format!(
-        "exec {REAL} serve --log memory --publisher-key {}",
+        "exec {REAL} serve --log memory --listen 127.0.0.1:0 --admin-listen off --publisher-key {}",
         "x".repeat(32)
     );
     goes_on_as_before(true, &script, "cannot be exchanged for memory")

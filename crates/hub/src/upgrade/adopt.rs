@@ -89,9 +89,14 @@ fn non_blocking(socket: OwnedFd) -> io::Result<TcpStream> {
 }
 
 /// The subscriber of a stream; `None` where there is no place for it, and it is closed.
-fn stream(hub: &Hub, note: StreamNote, socket: OwnedFd) -> Option<NewSubscriber> {
+fn stream(hub: &Hub, mut note: StreamNote, socket: OwnedFd) -> Option<NewSubscriber> {
     let policy = hub.policy.load_full();
     let settings = &policy.settings;
+    // First, so that one that does not come over has left.
+    let present = note.present.take().map(|present| {
+        hub.presence
+            .resume(present.subscriber, present.matchers, present.payload)
+    });
     let framing = if note.is_chunked {
         Framing::Chunked
     } else {
@@ -125,10 +130,6 @@ fn stream(hub: &Hub, note: StreamNote, socket: OwnedFd) -> Option<NewSubscriber>
         }
     };
     let now_ms = hub.clock.now_ms();
-    let present = note.present.map(|present| {
-        hub.presence
-            .resume(present.subscriber, present.matchers, present.payload)
-    });
     let client = note.client.map(Client::from);
     let limits = &hub.limits;
     if let Some(client) = &client {
