@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Most bytes written with one call while more records wait. Ours: many lines for one system call,
 /// and a reader of the file is never far behind.
@@ -219,7 +219,7 @@ fn push_record(record: &Record, format: LogFormat, lines: &mut String) {
     };
     let mut line = String::new();
     match format {
-        LogFormat::Json => line.push_str(&Value::Object(fields).to_string()),
+        LogFormat::Json => push_json(&fields, &mut line),
         LogFormat::Text => push_text(&fields, &mut line),
     }
     push_escaped(&line, lines);
@@ -248,16 +248,19 @@ fn push_escaped(line: &str, out: &mut String) {
     }
 }
 
+/// The fields of a record, in the order in which they are written.
+type Fields = Vec<(&'static str, Value)>;
+
 /// `None`: the record is none of a stream.
-fn fields_of(record: &Record) -> Option<Map<String, Value>> {
+fn fields_of(record: &Record) -> Option<Fields> {
     let (at, what, opened) = match record {
         Record::Opened(at, opened) => (at, "stream opened", opened),
         Record::Closed(at, closed) => (at, "stream closed", &closed.opened),
         Record::Nudge | Record::Last(_) => return None,
     };
     let opened = opened.describe();
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    let mut fields = Fields::new();
+    let mut put = |name, value| fields.push((name, value));
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     put(
         "time_unix_ms",
@@ -302,9 +305,21 @@ fn cut(mut subject: String) -> String {
     subject
 }
 
+/// By hand, because an object of the library's would sort its members.
+fn push_json(fields: &Fields, line: &mut String) {
+    let mut before = '{';
+    for (name, value) in fields {
+        line.push(before);
+        before = ',';
+        // Writing into a String does not fail.
+        let _ = write!(line, "\"{name}\":{value}");
+    }
+    line.push('}');
+}
+
 /// Values are JSON too, so that nothing a peer sent can end the line or pass for another pair;
 /// plain words go without quotes.
-fn push_text(fields: &Map<String, Value>, line: &mut String) {
+fn push_text(fields: &Fields, line: &mut String) {
     for (number, (name, value)) in fields.iter().enumerate() {
         if number > 0 {
             line.push(' ');
@@ -382,6 +397,22 @@ mod tests {
         assert_eq!(lines[1]["reason"], "peer_left");
         assert_eq!(lines[1]["greatest_lag"], 9);
         assert_eq!(lines[1]["subject"], "a\" b\nrecord=forged");
+    }
+
+    #[test]
+    fn a_record_begins_with_when_what_and_who() {
+        for (format, names) in [
+            (
+                LogFormat::Json,
+                ["{\"time_unix_ms\":", ",\"record\":", ",\"peer\":"],
+            ),
+            (LogFormat::Text, ["time_unix_ms=", " record=", " peer="]),
+        ] {
+            for line in written(format).lines() {
+                let at = names.map(|name| line.find(name));
+                assert!(at.is_sorted() && at[0] == Some(0), "{line}");
+            }
+        }
     }
 
     #[test]

@@ -277,7 +277,10 @@ fn seconds(milliseconds: u64) -> f64 {
     float(milliseconds) / 1000.0
 }
 
-#[allow(clippy::cast_precision_loss)] // shares and times need no 53 bits
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "shares and times need no 53 bits"
+)]
 fn float(count: u64) -> f64 {
     count as f64
 }
