@@ -93,19 +93,13 @@ impl Presence {
         matchers: Vec<String>,
         payload: Option<serde_json::Value>,
     ) -> Attendance {
-        let present = Arc::new(Present {
-            of: Arc::clone(self),
-            number: self.numbers.fetch_add(1, Ordering::Relaxed),
-            subscriber: format!("urn:uuid:{}", uuid::Uuid::new_v4()),
-            matchers,
-            payload,
-        });
-        lock(&self.present).insert(present.number, Arc::clone(&present));
-        for matcher in &present.matchers {
+        let subscriber = format!("urn:uuid:{}", uuid::Uuid::new_v4());
+        let attendance = self.resume(subscriber, matchers, payload);
+        for matcher in &attendance.present().matchers {
             // In the log's order already; nobody waits for it here.
-            drop(self.publish(&present, matcher, true));
+            drop(self.publish(&attendance.0, matcher, true));
         }
-        Attendance(present)
+        attendance
     }
 
     /// Enters a subscriber that another process has told of: nothing is published.
