@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Arg, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches};
 use http::{Method, Request, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
@@ -26,6 +26,15 @@ pub(crate) fn argument() -> Arg {
             "The hub's admin listener [env: GUSH_ADMIN] [default: {ADMIN_DEFAULT}]"
         ))
         .help_heading("Hub")
+}
+
+/// `--json`.
+pub(crate) fn json_argument() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print a JSON object instead of a sentence")
+        .help_heading("Output")
 }
 
 /// What the hub answered.

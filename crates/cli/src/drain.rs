@@ -83,13 +83,7 @@ pub(crate) fn command() -> Command {
                 .required(true),
         )
         .arg(admin::argument())
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .help("Print a JSON object instead of a sentence")
-                .help_heading("Output"),
-        )
+        .arg(admin::json_argument())
 }
 
 /// `20%` or `20`.

@@ -3,7 +3,7 @@
 use std::process::Command as Process;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
 use crate::admin;
@@ -50,13 +50,7 @@ pub(crate) fn command() -> Command {
                 .help("How long to wait for the outcome")
                 .help_heading("Hub"),
         )
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .help("Print a JSON object instead of a sentence")
-                .help_heading("Output"),
-        )
+        .arg(admin::json_argument())
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
