@@ -32,11 +32,11 @@ fn a_stop_in_the_middle_of_an_upgrade_costs_no_stream() -> Outcome<()> {
     })?;
     hub.signal("TERM")?;
     std::fs::write(&gate, "go\n")?;
-    let line = hub.wait_stderr(&["the new process serves", "pid="])?;
-    let pid = line
+    let said = hub.wait_stderr(&["the new process serves", "pid="])?;
+    let pid = said
         .rsplit_once("pid=")
         .and_then(|(_, pid)| pid.trim().parse().ok());
-    hub.follow(pid.ok_or_else(|| Failure::new(line))?);
+    hub.follow(pid.ok_or_else(|| Failure::new(said))?);
     assert_eq!(hub.wait_exit(PATIENCE)?.code(), Some(0));
     hub.publish(&[("topic", TOPIC), ("data", "after")])?;
     for stream in &mut streams {

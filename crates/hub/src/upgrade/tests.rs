@@ -35,7 +35,7 @@ fn a_relay_whose_new_process_is_gone_never_gets_full() {
     let (here, there) = Channel::pair().expect("a pair");
     let relay = Relay::start(here).expect("its threads");
     drop(there);
-    let (told, outcome) = mpsc::channel();
+    let (told, outcome) = mpsc::sync_channel(1);
     for _ in 0..=WAITING_MAX {
         let told = told.clone();
         let reply = move |outcome: Result<_, gush_log::AppendError>| {
