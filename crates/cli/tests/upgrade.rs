@@ -250,7 +250,7 @@ fn with_the_log(then_says: &str, does: &str) -> String {
     let hear = |text: &str| {
         format!("until dd bs=65536 count=1 2>/dev/null <&0 | grep -q {text}; do :; done\n")
     };
-    let mut script = hear("Hello") + &say(r#"{"Ready":{"version":1,"takes_streams":true}}"#);
+    let mut script = hear("Hello") + &say(r#"{"Ready":{"version":2,"takes_streams":true}}"#);
     script += &hear("Yours");
     if !then_says.is_empty() {
         script += &say(then_says);

@@ -275,7 +275,7 @@ fn pass_on(
             door: listener.door,
             peer,
             bytes: bytes.to_vec(),
-            _permit: permit,
+            permit,
         });
     }
     Ok(())
@@ -283,9 +283,21 @@ fn pass_on(
 
 /// Serves a connection from where another process left it: between two requests, or in the
 /// middle of the head of one.
-pub(crate) fn go_on(listener: &Listener, stream: TcpStream, peer: Peer, bytes: BytesMut) {
+///
+/// `was_counted`: not one that the other process was about to refuse.
+pub(crate) fn go_on(
+    listener: &Listener,
+    stream: TcpStream,
+    (peer, was_counted): (Peer, bool),
+    bytes: BytesMut,
+) {
     let hub = &listener.hub;
-    let Some(mut permit) = hub.gate_of(listener.door).admit() else {
+    let gate = hub.gate_of(listener.door);
+    let mut permit = if was_counted {
+        gate.taken_over()
+    } else if let Some(permit) = gate.admit() {
+        permit
+    } else {
         return refuse(listener, stream, peer);
     };
     if listener.door == Door::Public {

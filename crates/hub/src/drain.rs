@@ -9,7 +9,7 @@ use crate::hub::Hub;
 use crate::shard::{Command, ShardThread};
 
 /// How long requests that are still being served may take once all streams are closed.
-pub(crate) const REQUESTS_GRACE: Duration = Duration::from_secs(3);
+const REQUESTS_GRACE: Duration = Duration::from_secs(3);
 
 /// How long answers may take that are under way when the process ends.
 const FAREWELLS_GRACE: Duration = Duration::from_millis(250);
@@ -45,8 +45,12 @@ pub(crate) async fn drain(
         close_all(hub, Duration::ZERO);
         std::future::pending::<()>().await;
     };
+    let ending = async {
+        ended(shards).await;
+        end_connections(hub, stop).await;
+    };
     tokio::select! {
-        () = finish(hub, shards, stop, REQUESTS_GRACE) => {}
+        () = ending => {}
         () = hurry => {}
     }
 }
@@ -70,14 +74,8 @@ pub(crate) async fn end(hub: &Hub, end: &watch::Sender<bool>) {
     let _ = quiet.await;
 }
 
-/// Waits until the shards have ended their streams, then ends the connections: those with nothing
-/// to do at once, the others when they are done, all after `patience`.
-pub(crate) async fn finish(
-    hub: &Arc<Hub>,
-    shards: Vec<ShardThread>,
-    stop: &watch::Sender<bool>,
-    patience: Duration,
-) {
+/// Waits until the shards have ended their streams.
+pub(crate) async fn ended(shards: Vec<ShardThread>) {
     let ended = tokio::task::spawn_blocking(move || {
         for shard in shards {
             if shard.join().is_err() {
@@ -86,13 +84,23 @@ pub(crate) async fn finish(
         }
     });
     let _ = ended.await;
-    stop.send_replace(true);
+}
+
+/// Waits until no connection is open; whether that was so in time.
+pub(crate) async fn is_quiet(hub: &Hub, patience: Duration) -> bool {
     let quiet = tokio::time::timeout(patience, async {
         while hub.connections() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
-    if quiet.await.is_err() {
+    quiet.await.is_ok()
+}
+
+/// Ends the connections: those with nothing to do at once, the others when they are done, all
+/// after [`REQUESTS_GRACE`].
+pub(crate) async fn end_connections(hub: &Hub, stop: &watch::Sender<bool>) {
+    stop.send_replace(true);
+    if !is_quiet(hub, REQUESTS_GRACE).await {
         tracing::warn!(
             connections = hub.connections(),
             "connections cut at the end of the drain"

@@ -24,7 +24,7 @@ use crate::replay::Replayer;
 use crate::request::Door;
 use crate::shard::{Command, Inbox, NewSubscriber, Seat, ShardPlace};
 use crate::socket::{Arriving, table};
-use crate::upgrade::{Heir, Leaving};
+use crate::upgrade::{Arrivals, Heir, Leaving};
 use crate::window::Window;
 
 /// Connections of the admin listener: a few probes, scrapers and pages.
@@ -77,6 +77,8 @@ pub struct Hub {
     pub(crate) balance: Balance,
     /// The process that serves in this one's place.
     heir: OnceLock<Heir>,
+    /// What still comes from the process before this one.
+    pub(crate) arrivals: Arrivals,
     /// As many connections as the descriptors of this process are for.
     pub(crate) connections_possible: usize,
     /// Held while settings are changed.
@@ -169,6 +171,7 @@ impl Hub {
             orders: parts.orders,
             balance: Balance::default(),
             heir: OnceLock::new(),
+            arrivals: Arrivals::default(),
             connections_possible: parts.plan.possible,
             changing: Mutex::default(),
             next_shard: AtomicUsize::new(0),

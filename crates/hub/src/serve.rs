@@ -35,11 +35,13 @@ use crate::shard::{Seat, Shard, ShardThread, Shared, Table};
 use crate::store;
 use crate::stream_log::StreamRecords;
 use crate::tls::TlsCell;
-use crate::upgrade::{Baton, Channel, Moving, Taking};
+use crate::upgrade::{Baton, Moving, Taking};
 use crate::window::Window;
 
 // A new process in this one's place.
 mod handing;
+
+use handing::Successor;
 
 /// Loads the settings again, from the same sources as at the start.
 pub type Reload = dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync;
@@ -309,12 +311,16 @@ impl Running {
             end: ended.clone(),
             moving: moves.clone(),
         };
-        let started = listen(&ground, listener)?;
+        let (started, sockets) = listen(&ground)?;
         let _measured = pressure::watch(hub)
             .map_err(|error| ServeError::new(format!("the measuring thread: {error}")))?;
         let leavings = tokio::spawn(publish_leavings(Arc::clone(hub)));
         if let Some(taking) = taking.take() {
             taking.serving(hub, listener)?;
+        }
+        // Only now: a process that did not come to serve has accepted nobody.
+        for (door, socket) in sockets {
+            tokio::spawn(accept(listener(door), socket));
         }
         ready(&started);
         notify::ready(std::process::id());
@@ -330,10 +336,7 @@ impl Running {
                     drain::drain(hub, shards, &stop, hurried).await;
                     broken.map_or(Ok(()), Err)
                 }
-                End::Given(ways) => {
-                    handing::hand_over(hub, shards, &stop, ways).await;
-                    Ok(())
-                }
+                End::Given(successor) => handing::hand_over(hub, shards, &stop, successor).await,
             }
         };
         let result = tokio::select! {
@@ -364,9 +367,7 @@ impl Running {
         };
         loop {
             let reply = tokio::select! {
-                () = stop_signal(&mut signals.terminate, &mut signals.interrupt) => {
-                    return End::Told(None);
-                }
+                () = signals.stop.recv() => return End::Told(None),
                 _ = signals.hangup.recv() => {
                     notify::reloading();
                     self.reload(reload);
@@ -387,7 +388,7 @@ impl Running {
                 _ = signals.upgrade.recv() => None,
                 Some(Order::Upgrade(reply)) = orders.recv() => Some(reply),
             };
-            if let Some(end) = self.upgrade(ground, moving, reply).await {
+            if let Some(end) = self.upgrade(ground, moving, reply, signals).await {
                 return end;
             }
         }
@@ -443,12 +444,12 @@ async fn publish_leavings(hub: Arc<Hub>) {
 enum End {
     /// It was told to, or has to for a reason.
     Told(Option<ServeError>),
-    /// A new process serves in its place; these are the ways for its streams.
-    Given(Vec<Channel>),
+    /// A new process serves in its place.
+    Given(Successor),
 }
 
-/// Opens the doors, and says where they are.
-fn listen(ground: &Ground, listener: impl Fn(Door) -> Listener) -> Result<Started, ServeError> {
+/// The doors, ready to be opened, and where they are.
+fn listen(ground: &Ground) -> Result<(Started, Vec<(Door, TcpListener)>), ServeError> {
     let failed = |error: std::io::Error| ServeError::new(format!("a listener: {error}"));
     let mut started = Started {
         public: Vec::new(),
@@ -456,6 +457,7 @@ fn listen(ground: &Ground, listener: impl Fn(Door) -> Listener) -> Result<Starte
         tls: ground.tls.is_some(),
         dev: ground.dev.clone(),
     };
+    let mut sockets = Vec::new();
     for bound in ground.listeners.iter() {
         let socket = bound.socket.try_clone().map_err(failed)?;
         let socket = TcpListener::from_std(socket).map_err(failed)?;
@@ -464,9 +466,9 @@ fn listen(ground: &Ground, listener: impl Fn(Door) -> Listener) -> Result<Starte
             Door::Public | Door::Full | Door::AddressFull => started.public.push(address),
             Door::Admin | Door::FullAdmin => started.admin = Some(address),
         }
-        tokio::spawn(accept(listener(bound.door()), socket));
+        sockets.push((bound.door(), socket));
     }
-    Ok(started)
+    Ok((started, sockets))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -514,8 +516,7 @@ fn reload_tls(tls: Option<&TlsCell>) {
 
 /// The signals a hub obeys.
 struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    stop: StopSignals,
     hangup: Signal,
     upgrade: Signal,
 }
@@ -525,30 +526,38 @@ impl Signals {
         let watch =
             |kind| signal(kind).map_err(|error| ServeError::new(format!("signals: {error}")));
         Ok(Self {
-            terminate: watch(SignalKind::terminate())?,
-            interrupt: watch(SignalKind::interrupt())?,
+            stop: StopSignals {
+                terminate: watch(SignalKind::terminate())?,
+                interrupt: watch(SignalKind::interrupt())?,
+            },
             hangup: watch(SignalKind::hangup())?,
             upgrade: watch(SignalKind::user_defined2())?,
         })
     }
-}
 
-impl Signals {
     /// Somebody at a terminal does not want to wait: told for the second time, the hub closes what
     /// is left at once; for the third time, this comes back. What was accepted is still synced.
     async fn told_again(&mut self, hurry: &watch::Sender<bool>) {
-        stop_signal(&mut self.terminate, &mut self.interrupt).await;
+        self.stop.recv().await;
         tracing::warn!("second signal: streams that are left are closed now");
         hurry.send_replace(true);
-        stop_signal(&mut self.terminate, &mut self.interrupt).await;
+        self.stop.recv().await;
         tracing::warn!("third signal: connections that are left are cut");
     }
 }
 
-/// SIGTERM or SIGINT: end.
-async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT: end.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Either of them.
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -36,6 +36,13 @@ impl Gate {
         (before < self.max.load(Ordering::Relaxed)).then_some(permit)
     }
 
+    /// A permit also beyond the limit, for what is open already and was counted elsewhere.
+    #[must_use]
+    pub fn count(self: &Arc<Self>) -> Permit {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Permit(Arc::clone(self))
+    }
+
     /// How many are open now.
     #[must_use]
     pub fn open(&self) -> usize {

@@ -62,8 +62,18 @@ impl ConnectionGate {
         })
     }
 
-    /// The same for a stream of a connection that carries many, and whether it is one more than
-    /// the connection.
+    /// A permit of a connection or stream that another process served until now: it counts, and
+    /// is not refused.
+    #[must_use]
+    pub fn taken_over(&self) -> LobbyPermit {
+        LobbyPermit {
+            connection: ConnectionPermit::of(self.open.count()),
+            _lobby: self.lobby.count(),
+        }
+    }
+
+    /// A permit for a stream of a connection that carries many, or `None` at the limit, and whether
+    /// it is one more than the connection.
     #[must_use]
     pub fn admit_stream(&self, carrier: &Carrier) -> Option<(ConnectionPermit, bool)> {
         if let Some(own) = carrier.0.admit() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::inbox::{HandOver, Way};
 use super::subscriber::{NEVER, Phase, Subscriber};
-use crate::clock::{TICK_MS, ticks};
+use crate::clock::{Clock, TICK_MS, ticks};
 use crate::close::CloseReason;
 use crate::frame::Framing;
 use crate::topic::Matcher;
@@ -59,7 +59,8 @@ impl Shard {
         let Some(socket) = subscriber.sink.socket_to_give() else {
             return;
         };
-        if let Err(error) = heir.send(&note(subscriber, self.now), &[socket]) {
+        let note = note(subscriber, &self.shared.clock);
+        if let Err(error) = heir.send(&note, &[socket]) {
             tracing::warn!(%error, "streams that are left are closed instead of handed over");
             self.heir = None;
             return;
@@ -74,8 +75,10 @@ impl Shard {
     }
 }
 
-fn note(subscriber: &Subscriber, now: u32) -> StreamNote {
-    let left_ms = |at: u32| (at != NEVER).then(|| u64::from(at.saturating_sub(now)) * TICK_MS);
+fn note(subscriber: &Subscriber, clock: &Clock) -> StreamNote {
+    let now_ms = clock.now_ms();
+    let ms = |tick: u32| u64::from(tick) * TICK_MS;
+    let left_ms = |at: u32| (at != NEVER).then(|| ms(at).saturating_sub(now_ms));
     let texts = |matchers: &[Matcher]| -> Vec<String> {
         let owned = |matcher: &Matcher| matcher.text().to_owned();
         matchers.iter().map(owned).collect()
@@ -98,7 +101,8 @@ fn note(subscriber: &Subscriber, now: u32) -> StreamNote {
         cursor: subscriber.cursor.as_u64(),
         partial: subscriber.partial,
         told_level: subscriber.told_level,
-        expires_in_ms: left_ms(subscriber.expires_at),
+        expires_unix_ms: left_ms(subscriber.expires_at).map(|left| clock.unix_ms() + left),
+        silent_ms: now_ms.saturating_sub(ms(subscriber.last_write_at)),
         ends_in_ms: left_ms(subscriber.life_end),
         present,
         client: subscriber.held.name.as_ref().map(|name| {

@@ -57,6 +57,8 @@ pub struct Resumed {
     pub partial: u32,
     /// How long it may still live.
     pub life_ticks: Option<u32>,
+    /// Since when nothing was written to it: its next heartbeat is due as if it had stayed.
+    pub silent_ticks: u32,
 }
 
 /// A stream's way into a shard, with a place in that shard's descriptor table if it is a socket.

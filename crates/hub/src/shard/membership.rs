@@ -117,7 +117,7 @@ impl Shard {
             told_level: new.told_level,
             phase: Phase::Ready,
             discarded: 0,
-            last_write_at: now,
+            last_write_at: now.saturating_sub(resumed.map_or(0, |resumed| resumed.silent_ticks)),
             stalled_since: NEVER,
             // Rounded down: a stream never outlives its token.
             expires_at: new

@@ -12,6 +12,7 @@ use gush_log::Offset;
 use socket2::SockRef;
 use tokio::runtime::Handle;
 
+use super::arrivals::Arriving;
 use super::channel::Channel;
 use super::message::{ClientNote, ConnectionNote, DoorNote, StreamNote};
 use crate::accept::{self, Listener};
@@ -23,14 +24,16 @@ use crate::hub::Hub;
 use crate::peer::{Client, Peer};
 use crate::selection::Selection;
 use crate::shard::{NewSubscriber, Resumed, ShardPlace};
-use crate::socket::{Arriving, Sink, SocketOptions, TcpSink};
+use crate::socket::{Arriving as ArrivingSink, Sink, SocketOptions, TcpSink};
 use crate::topic::{Matcher, TopicError};
 
 /// Serves connections from where the old process stopped, until it ends.
 pub(super) fn connections(channel: Channel, doors: [Listener; 2]) -> io::Result<()> {
     let runtime = Handle::current();
+    let arriving = doors[0].hub.arrivals.begin(Arriving::Connections);
     let name = "take-connections".into();
     thread::Builder::new().name(name).spawn(move || {
+        let _arriving = arriving;
         let _inside = runtime.enter();
         while let Ok((note, mut descriptors)) = channel.receive::<ConnectionNote>() {
             let Some(socket) = descriptors.pop() else {
@@ -49,7 +52,7 @@ pub(super) fn connections(channel: Channel, doors: [Listener; 2]) -> io::Result<
             let bytes = BytesMut::from(&*note.bytes);
             let stream = non_blocking(socket).and_then(tokio::net::TcpStream::from_std);
             match stream {
-                Ok(stream) => accept::go_on(listener, stream, peer, bytes),
+                Ok(stream) => accept::go_on(listener, stream, (peer, note.was_counted), bytes),
                 Err(error) => tracing::warn!(%error, "a connection did not come over"),
             }
         }
@@ -61,8 +64,10 @@ pub(super) fn connections(channel: Channel, doors: [Listener; 2]) -> io::Result<
 pub(super) fn streams(channel: Channel, hub: &Arc<Hub>) -> io::Result<()> {
     let runtime = Handle::current();
     let hub = Arc::clone(hub);
+    let arriving = hub.arrivals.begin(Arriving::Streams);
     let name = "take-streams".into();
     thread::Builder::new().name(name).spawn(move || {
+        let _arriving = arriving;
         let mut count = 0_u64;
         while let Ok((note, mut descriptors)) = channel.receive::<StreamNote>() {
             let Some(socket) = descriptors.pop() else {
@@ -129,7 +134,6 @@ fn stream(hub: &Hub, mut note: StreamNote, socket: OwnedFd) -> Option<NewSubscri
             return None;
         }
     };
-    let now_ms = hub.clock.now_ms();
     let client = note.client.map(Client::from);
     let limits = &hub.limits;
     if let Some(client) = &client {
@@ -139,10 +143,10 @@ fn stream(hub: &Hub, mut note: StreamNote, socket: OwnedFd) -> Option<NewSubscri
         .as_ref()
         .and_then(|client| limits.subject_taken_over(client));
     Some(NewSubscriber {
-        sink: Arriving::Here(sink),
+        sink: ArrivingSink::Here(sink),
         selection: Arc::new(selection),
         start: Offset::from_u64(note.cursor),
-        expires_at_ms: note.expires_in_ms.map(|left| now_ms.saturating_add(left)),
+        expires_at_ms: note.expires_unix_ms.map(|at| on_own_clock(hub, at)),
         present,
         told_level: note.told_level,
         place: shard,
@@ -157,8 +161,15 @@ fn stream(hub: &Hub, mut note: StreamNote, socket: OwnedFd) -> Option<NewSubscri
             life_ticks: note
                 .ends_in_ms
                 .map(|left| ticks(Duration::from_millis(left))),
+            silent_ticks: ticks(Duration::from_millis(note.silent_ms)),
         }),
     })
+}
+
+/// A moment, in milliseconds since 1970, on the hub's own clock.
+fn on_own_clock(hub: &Hub, unix_ms: u64) -> u64 {
+    let left_ms = unix_ms.saturating_sub(hub.clock.unix_ms());
+    hub.clock.now_ms().saturating_add(left_ms)
 }
 
 impl From<ClientNote> for Client {
@@ -185,7 +196,6 @@ impl Place {
         };
         let matchers = parse(&note.matchers).map_err(|_| "a topic that this version refuses")?;
         let grants = parse(&note.grants).map_err(|_| "a grant that this version refuses")?;
-        let permit = hub.gate.admit().ok_or("the limit of connections")?;
         let crowded = hub.crowds.enter(&matchers);
         let places = crowded.map_err(|_| "too many templates alike")?;
         Ok(Self {
@@ -196,7 +206,7 @@ impl Place {
                 told_until: note.told_until.map(Offset::from_u64),
                 places,
             },
-            connection: permit.leave_lobby(),
+            connection: hub.gate.taken_over().leave_lobby(),
             shard: hub.claim_place().ok_or("no shard has a place")?,
         })
     }

@@ -9,7 +9,8 @@ use gush_log::{
     Offset, Position, ReadEnd, ReadError, ReadLimit, RecordRef, Reply, Tail,
 };
 
-use super::relay::{Relay, WAITING_MAX};
+use super::channel::Channel;
+use super::relay::{Relay, WAITING_MAX, bytes_of};
 
 /// A log that can change hands: this process's own, held while it is passed on, or the new
 /// process's.
@@ -25,8 +26,16 @@ pub(crate) struct Baton {
 
 enum Keeper {
     Own(Arc<dyn Log>),
-    Held(Arc<dyn Log>, Mutex<Vec<Waiting>>),
+    Held(Arc<dyn Log>, Mutex<Queue>),
     Away(Arc<dyn Log>, Relay),
+}
+
+/// Publishes that wait, and what they come to.
+#[derive(Default)]
+struct Queue {
+    publishes: Vec<Waiting>,
+    events: usize,
+    bytes: usize,
 }
 
 enum Waiting {
@@ -47,6 +56,13 @@ impl Waiting {
         match self {
             Self::One(draft, reply) => log.append(draft, reply),
             Self::Many(drafts, reply) => log.append_batch(drafts, reply),
+        }
+    }
+
+    fn drafts(&self) -> &[Draft] {
+        match self {
+            Self::One(draft, _) => std::slice::from_ref(draft),
+            Self::Many(drafts, _) => drafts,
         }
     }
 
@@ -96,7 +112,8 @@ impl Baton {
     }
 
     /// The log is the other process's: what waited is sent there.
-    pub(super) fn give(&self, relay: Relay) {
+    pub(super) fn give(&self, channel: Channel) -> std::io::Result<()> {
+        let relay = Relay::start(channel, self.bound())?;
         let mut keeper = self.keeper_mut();
         let log = Arc::clone(keeper.log());
         let waiting = std::mem::replace(&mut *keeper, Keeper::Own(Arc::clone(&log))).waiting();
@@ -104,6 +121,12 @@ impl Baton {
             waiting.send_by(&relay);
         }
         *keeper = Keeper::Away(log, relay);
+        Ok(())
+    }
+
+    /// The most events, and bytes of them, that wait here.
+    fn bound(&self) -> (usize, usize) {
+        self.lock_waiting_max().unwrap_or((WAITING_MAX, usize::MAX))
     }
 
     fn lock_waiting_max(&self) -> MutexGuard<'_, Option<(usize, usize)>> {
@@ -128,22 +151,32 @@ impl Baton {
 impl Keeper {
     fn waiting(self) -> Vec<Waiting> {
         match self {
-            Self::Held(_, waiting) => waiting.into_inner().unwrap_or_else(PoisonError::into_inner),
+            Self::Held(_, queue) => {
+                let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+                queue.publishes
+            }
             Self::Own(_) | Self::Away(..) => Vec::new(),
         }
     }
 }
 
-/// Lets a publish wait, unless too many do.
-fn wait(waiting: &Mutex<Vec<Waiting>>, publish: Waiting) {
-    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    if waiting.len() < WAITING_MAX {
-        return waiting.push(publish);
+/// Lets a publish wait, unless too much does. One of any size may wait alone.
+fn wait(queue: &Mutex<Queue>, bound: (usize, usize), publish: Waiting) {
+    let drafts = publish.drafts();
+    let (events, bytes) = (drafts.len(), drafts.iter().map(bytes_of).sum());
+    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = (
+        queue.events.saturating_add(events),
+        queue.bytes.saturating_add(bytes),
+    );
+    if queue.publishes.is_empty() || now.0 <= bound.0.min(WAITING_MAX) && now.1 <= bound.1 {
+        (queue.events, queue.bytes) = now;
+        return queue.publishes.push(publish);
     }
-    drop(waiting);
+    drop(queue);
     let busy = || AppendError {
         kind: AppendErrorKind::Busy,
-        detail: format!("{WAITING_MAX} publishes wait for an upgrade"),
+        detail: "too many publishes wait for an upgrade".into(),
     };
     match publish {
         Waiting::One(_, reply) => reply(Err(busy())),
@@ -217,7 +250,7 @@ impl Log for Baton {
                 }
                 AtOnce::MustWait(draft) => log.append(draft, reply),
             },
-            Keeper::Held(_, waiting) => wait(waiting, Waiting::One(draft, reply)),
+            Keeper::Held(_, queue) => wait(queue, self.bound(), Waiting::One(draft, reply)),
             Keeper::Away(_, relay) => relay.append(draft, reply),
         }
     }
@@ -232,7 +265,7 @@ impl Log for Baton {
     fn append_batch(&self, drafts: Vec<Draft>, reply: BatchReply) {
         match &*self.keeper() {
             Keeper::Own(log) => log.append_batch(drafts, reply),
-            Keeper::Held(_, waiting) => wait(waiting, Waiting::Many(drafts, reply)),
+            Keeper::Held(_, queue) => wait(queue, self.bound(), Waiting::Many(drafts, reply)),
             Keeper::Away(_, relay) => send_batch(relay, drafts, reply),
         }
     }

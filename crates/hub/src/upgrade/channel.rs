@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown,
+    socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,6 +61,13 @@ impl Channel {
         set_socket_timeout(&self.0, Timeout::Recv, patience)?;
         set_socket_timeout(&self.0, Timeout::Send, patience)?;
         Ok(())
+    }
+
+    /// Ends the channel for both sides: whoever waits, here or there, is told that the other side
+    /// is gone.
+    pub(super) fn end(&self) {
+        // It may have ended by itself.
+        let _ = shutdown(&self.0, Shutdown::Both);
     }
 
     /// Sends a message. The caller keeps its own descriptors.

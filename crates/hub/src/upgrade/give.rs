@@ -4,14 +4,13 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gush_log::{Flow, Log, Offset, ReadLimit};
 use tokio::sync::watch;
 
 use super::channel::{Channel, DESCRIPTORS_MAX};
 use super::message::{EventNote, FromNew, FromOld, Hello, LogNote, STREAMS_VERSION, VERSION};
-use super::relay::Relay;
 use super::take::{VARIABLE, log_name};
 use super::{Baton, Heir, Moving};
 use crate::config::{LogSpec, Settings};
@@ -30,11 +29,58 @@ pub(crate) struct Offer {
     pub(crate) settings: Settings,
     pub(crate) ways: usize,
     pub(crate) dev_key: Option<String>,
+    pub(crate) recall: Arc<Recall>,
+}
+
+/// Takes an offer back, up to the moment when the new process is told to serve.
+#[derive(Debug, Default)]
+pub(crate) struct Recall(Mutex<Recalled>);
+
+#[derive(Debug, Default)]
+struct Recalled {
+    is_called: bool,
+    /// A second handle on the way to the new process.
+    control: Option<Channel>,
+}
+
+impl Recall {
+    /// The new process is given nothing more, and ended.
+    pub(crate) fn call(&self) {
+        let mut recalled = self.lock();
+        recalled.is_called = true;
+        if let Some(control) = recalled.control.take() {
+            control.end();
+        }
+    }
+
+    fn watch(&self, control: Channel) {
+        let mut recalled = self.lock();
+        if recalled.is_called {
+            control.end();
+        } else {
+            recalled.control = Some(control);
+        }
+    }
+
+    /// From now on it is too late; `false` if it has been called before.
+    fn end(&self) -> bool {
+        let mut recalled = self.lock();
+        recalled.control = None;
+        !recalled.is_called
+    }
+
+    fn is_called(&self) -> bool {
+        self.lock().is_called
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recalled> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The new process, once it serves.
 pub(crate) struct Given {
-    pub(crate) pid: u32,
+    pub(crate) child: Child,
     pub(crate) heir: Heir,
     /// One for each shard; empty where the new process does not take streams.
     pub(crate) ways: Vec<Channel>,
@@ -55,25 +101,32 @@ pub(crate) enum NotGiven {
 ///
 /// [`NotGiven`]: the new process did not come to serve, and is gone.
 pub(crate) fn give(offer: &Offer) -> Result<Given, NotGiven> {
-    let kept = |error: io::Error| NotGiven::Kept(error.to_string());
+    let reason = |error: io::Error| {
+        if offer.recall.is_called() {
+            return "the hub is told to end".to_owned();
+        }
+        error.to_string()
+    };
+    let kept = |error: io::Error| NotGiven::Kept(reason(error));
     let mut successor = Successor::start(offer).map_err(kept)?;
     let sent = successor.wait_ready(offer).map_err(kept)?;
     offer.moving.send_replace(Moving::Paused);
     let log = offer.baton.hold();
-    match successor.pass_log(&*log, sent) {
-        Ok(()) => {}
+    let child = match successor.pass_log(&*log, sent, &offer.recall) {
+        Ok(child) => child,
         Err(error) => {
             // It must be gone before the log is opened again.
             drop(successor);
             let kept = take_back(offer, &log);
             offer.moving.send_replace(Moving::No);
-            return Err(kept.err().map_or_else(
-                || NotGiven::Kept(error.to_string()),
-                |broken| NotGiven::Broken(format!("{error}; {broken}")),
-            ));
+            let reason = reason(error);
+            return Err(match kept {
+                Ok(()) => NotGiven::Kept(reason),
+                Err(broken) => NotGiven::Broken(format!("{reason}; {broken}")),
+            });
         }
-    }
-    successor.become_heir(offer).map_err(|error| {
+    };
+    successor.become_heir(offer, child).map_err(|error| {
         // The new process serves: this one can only end.
         NotGiven::Broken(format!("the hand-over stopped half way: {error}"))
     })
@@ -100,21 +153,21 @@ fn take_back(offer: &Offer, held: &Arc<dyn Log>) -> Result<(), String> {
 
 /// The new process. Killed when this is dropped before it serves.
 struct Successor {
-    child: Child,
+    /// `None` once it serves.
+    child: Option<Child>,
     control: Channel,
     relay: Option<Channel>,
     connections: Option<Channel>,
     ways: Vec<Channel>,
     takes_streams: bool,
-    serves: bool,
 }
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        if !self.serves {
+        if let Some(child) = &mut self.child {
             // It may have ended by itself.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }
@@ -160,17 +213,17 @@ impl Successor {
         // It holds the other end of the control channel, which is to end with the child.
         drop(command);
         let successor = Self {
-            child,
+            child: Some(child),
             control,
             relay: Some(relay),
             connections: Some(connections),
             ways,
             takes_streams: false,
-            serves: false,
         };
         successor
             .control
             .set_patience(Some(offer.settings.upgrade_timeout))?;
+        offer.recall.watch(successor.control.try_clone()?);
         let hello = Hello {
             version: VERSION,
             streams_version: STREAMS_VERSION,
@@ -265,8 +318,13 @@ impl Successor {
         Ok(())
     }
 
-    /// Gives the log up, and waits until the new process serves.
-    fn pass_log(&mut self, log: &dyn Log, sent: Option<Sent>) -> io::Result<()> {
+    /// Gives the log up, and waits until the new process serves: from then on it is not killed.
+    fn pass_log(
+        &mut self,
+        log: &dyn Log,
+        sent: Option<Sent>,
+        recall: &Recall,
+    ) -> io::Result<Child> {
         let mut first = log.bounds().first;
         if let Some(mut sent) = sent {
             self.send_events(log, &mut sent)?;
@@ -288,21 +346,24 @@ impl Successor {
         let FromNew::Opened = self.hear("opening the log")? else {
             return Err(io::Error::other("the new process spoke out of turn"));
         };
+        if !recall.end() {
+            return Err(io::Error::other("recalled"));
+        }
         let told = self.control.send(&FromOld::Go, &[]);
         told.map_err(|error| named("beginning to serve", &error))?;
         let FromNew::Serving = self.hear("beginning to serve")? else {
             return Err(io::Error::other("the new process spoke out of turn"));
         };
-        self.serves = true;
-        Ok(())
+        let child = self.child.take();
+        child.ok_or_else(|| io::Error::other("the new process is gone"))
     }
 
     /// From now on publishes and connections go to the new process.
-    fn become_heir(mut self, offer: &Offer) -> io::Result<Given> {
+    fn become_heir(mut self, offer: &Offer, child: Child) -> io::Result<Given> {
         let patience = Some(offer.settings.upgrade_timeout);
         let taken = || io::Error::other("taken already");
         let relay = self.relay.take().ok_or_else(taken)?;
-        offer.baton.give(Relay::start(relay)?);
+        offer.baton.give(relay)?;
         let connections = self.connections.take().ok_or_else(taken)?;
         connections.set_patience(patience)?;
         let heir = Heir::start(connections)?;
@@ -313,11 +374,7 @@ impl Successor {
         for way in &ways {
             way.set_patience(patience)?;
         }
-        Ok(Given {
-            pid: self.child.id(),
-            heir,
-            ways,
-        })
+        Ok(Given { child, heir, ways })
     }
 }
 

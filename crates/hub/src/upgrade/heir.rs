@@ -30,8 +30,8 @@ pub(crate) struct Leaving {
     pub(crate) peer: Peer,
     /// What was read of its next request.
     pub(crate) bytes: Vec<u8>,
-    /// Held for its drop; none for a connection over the limit.
-    pub(crate) _permit: Option<LobbyPermit>,
+    /// Held until it is gone; none for a connection over the limit.
+    pub(crate) permit: Option<LobbyPermit>,
 }
 
 impl Heir {
@@ -44,6 +44,7 @@ impl Heir {
                     let note = ConnectionNote {
                         door: leaving.door.into(),
                         peer: leaving.peer.address,
+                        was_counted: leaving.permit.is_some(),
                         bytes: leaving.bytes,
                     };
                     // If the new process is gone, so is the connection.

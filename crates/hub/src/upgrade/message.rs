@@ -10,12 +10,12 @@ use crate::request::Door;
 
 /// Of the dialogue and of every message. A process that meets another one refuses the upgrade,
 /// and the old one goes on.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Of a handed-over stream's meaning: its note, and the bytes of a frame of which the old process
 /// may have sent a part. Where it differs, streams are closed instead. A test holds it against the
 /// frames.
-pub(super) const STREAMS_VERSION: u32 = 1;
+pub(super) const STREAMS_VERSION: u32 = 2;
 
 /// What the old process says, in this order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -197,6 +197,8 @@ impl EventNote {
 pub(super) struct ConnectionNote {
     pub(super) door: DoorNote,
     pub(super) peer: IpAddr,
+    /// It is not one over the limit, to be refused.
+    pub(super) was_counted: bool,
     /// What was read of its next request.
     pub(super) bytes: Vec<u8>,
 }
@@ -215,8 +217,10 @@ pub(crate) struct StreamNote {
     pub(crate) partial: u32,
     /// How large the crowd was for which its delay was drawn.
     pub(crate) told_level: u8,
-    /// Until its token expires.
-    pub(crate) expires_in_ms: Option<u64>,
+    /// When its token expires, in milliseconds since 1970: a time on its way here does not count.
+    pub(crate) expires_unix_ms: Option<u64>,
+    /// Since when nothing was written to it.
+    pub(crate) silent_ms: u64,
     /// Until `max_stream_life` ends it.
     pub(crate) ends_in_ms: Option<u64>,
     pub(crate) present: Option<PresentNote>,

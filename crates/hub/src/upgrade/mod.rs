@@ -28,12 +28,16 @@ mod take;
 // What the new process takes in.
 mod adopt;
 
+// What may still come.
+mod arrivals;
+
 #[cfg(test)]
 mod tests;
 
+pub(crate) use arrivals::Arrivals;
 pub(crate) use baton::Baton;
 pub(crate) use channel::Channel;
-pub(crate) use give::{Given, NotGiven, Offer, give};
+pub(crate) use give::{Given, NotGiven, Offer, Recall, give};
 pub(crate) use heir::{Heir, Leaving};
 pub(crate) use message::{ClientNote, DoorNote, ListenerNote, PresentNote, StreamNote};
 pub(crate) use take::Taking;

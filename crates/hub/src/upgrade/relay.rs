@@ -23,13 +23,43 @@ pub(super) const WAITING_MAX: usize = 65_536;
 #[derive(Debug)]
 pub(super) struct Relay {
     queue: Sender<(Draft, Reply)>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Load>,
+    /// The most events, and bytes of them, on their way.
+    bound: (usize, usize),
+}
+
+/// What is on its way.
+#[derive(Debug, Default)]
+struct Load {
+    events: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    fn add(&self, bytes: usize) -> (usize, usize) {
+        let events = self.events.fetch_add(1, Ordering::Relaxed) + 1;
+        (
+            events,
+            self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes,
+        )
+    }
+
+    fn take(&self, bytes: usize) {
+        self.events.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// About as many bytes as an event takes while it waits.
+pub(super) fn bytes_of(draft: &Draft) -> usize {
+    let topics = draft.topics.iter().map(|topic| topic.as_str().len());
+    draft.data.len() + topics.sum::<usize>() + 128
 }
 
 type Pending = Arc<Mutex<HashMap<u64, (Option<EventId>, Reply)>>>;
 
 impl Relay {
-    pub(super) fn start(channel: Channel) -> io::Result<Self> {
+    pub(super) fn start(channel: Channel, bound: (usize, usize)) -> io::Result<Self> {
         let answers = channel.try_clone()?;
         let (queue, mut queued) = mpsc::channel::<(Draft, Reply)>(WAITING_MAX);
         let pending = Pending::default();
@@ -63,21 +93,25 @@ impl Relay {
         Ok(Self {
             queue,
             waiting: Arc::default(),
+            bound,
         })
     }
 
     pub(super) fn append(&self, draft: Draft, reply: Reply) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let bytes = bytes_of(&draft);
+        let (events, all) = self.waiting.add(bytes);
+        // One of any size may be on its way alone.
+        if events > self.bound.0.min(WAITING_MAX) || events > 1 && all > self.bound.1 {
+            self.waiting.take(bytes);
             return reply(Err(AppendError {
                 kind: AppendErrorKind::Busy,
-                detail: format!("{WAITING_MAX} events wait for the new process"),
+                detail: "too many events wait for the new process".into(),
             }));
         }
         let waiting = Arc::clone(&self.waiting);
         // However it is decided.
         let reply: Reply = Box::new(move |outcome| {
-            waiting.fetch_sub(1, Ordering::Relaxed);
+            waiting.take(bytes);
             reply(outcome);
         });
         // It has room: no more wait than it holds.

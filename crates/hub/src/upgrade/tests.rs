@@ -11,7 +11,7 @@ use crate::frame::{Frame, Framing};
 /// of that event. Whoever changes these bytes has to raise the version.
 #[test]
 fn the_bytes_of_a_frame_belong_to_the_version() {
-    assert_eq!(STREAMS_VERSION, 1);
+    assert_eq!(STREAMS_VERSION, 2);
     let frame = frame_of_an_event();
     assert_eq!(
         std::str::from_utf8(frame.framed(Framing::Raw)),
@@ -33,7 +33,7 @@ fn the_bytes_of_a_frame_belong_to_the_version() {
 #[test]
 fn a_relay_whose_new_process_is_gone_never_gets_full() {
     let (here, there) = Channel::pair().expect("a pair");
-    let relay = Relay::start(here).expect("its threads");
+    let relay = Relay::start(here, (WAITING_MAX, usize::MAX)).expect("its threads");
     drop(there);
     let (told, outcome) = mpsc::sync_channel(1);
     for _ in 0..=WAITING_MAX {
