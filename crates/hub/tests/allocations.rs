@@ -8,8 +8,8 @@ use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use gush_hub::config::{Settings, Sources};
 use gush_hub::matcher_table::MatcherTable;
@@ -123,6 +123,20 @@ fn taken_by(name: &str) -> (u64, u64) {
     sum
 }
 
+/// Bytes that the threads whose names begin with one of these have taken and not given back. What
+/// one of them takes another may give back, so only the sum means something.
+fn bytes_of(names: &[&str]) -> u64 {
+    let mut sum = 0_u64;
+    for counts in &COUNTS[..THREADS_SEEN.load(Relaxed).min(THREADS)] {
+        let thread = counts.thread.load(Relaxed);
+        let comm = std::fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
+        if comm.is_ok_and(|comm| names.iter().any(|name| comm.starts_with(name))) {
+            sum = sum.wrapping_add(counts.bytes.load(Relaxed));
+        }
+    }
+    sum
+}
+
 /// How often this thread takes from the heap while `work` runs, and the bytes it then holds more.
 fn taken_here(work: impl FnOnce()) -> (u64, i64) {
     let mine = Counts::mine();
@@ -155,6 +169,7 @@ fn hub() -> SocketAddr {
             flag("publisher_key", KEY),
             flag("anonymous", "true"),
             flag("shards", "1"),
+            flag("stream_log", "off"),
         ],
         ..Sources::none()
     };
@@ -249,8 +264,12 @@ impl Publisher {
     }
 }
 
+/// Held by the tests with a hub: threads of two hubs have the same names.
+static HUB: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_shard_takes_nothing_for_events_and_deliveries() {
+    let _alone = HUB.lock().unwrap_or_else(PoisonError::into_inner);
     let address = hub();
     let topics = ["%2Fbooks%2F1", "%2Fbooks%2F%7Bid%7D", "*", "%7B%2Brest%7D"];
     let topics = topics.iter().cycle().take(100);
@@ -271,6 +290,44 @@ fn a_shard_takes_nothing_for_events_and_deliveries() {
     assert_eq!(shard, (0, 0));
     // Timers and connections have a few of their own.
     assert!(http.0 <= 1000 * PUBLISH_TAKINGS_MAX + 100, "{}", http.0);
+}
+
+/// What a hub holds after crowds of streams and half-open connections have left is a bounded rest,
+/// however many there were: less than an eighth of what one crowd takes.
+#[test]
+fn what_a_crowd_took_is_given_back() {
+    const CROWD: usize = 400;
+    /// Maps of addresses and queues between threads, which keep their size.
+    const KEPT_BYTES: u64 = 8 << 10;
+    let _alone = HUB.lock().unwrap_or_else(PoisonError::into_inner);
+    let address = hub();
+    let held = || bytes_of(&["shard-0", "http", "stream-log"]);
+    let wait_until = |most: u64| {
+        let begin = Instant::now();
+        while held() > most {
+            assert!(begin.elapsed() < PATIENCE, "{} bytes, not {most}", held());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    };
+    let before = held();
+    for round in 0..6 {
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|number| subscribe(address, &format!("%2F{}", number % 7)))
+            .collect();
+        let taken = held().saturating_sub(before);
+        assert!(taken > 8 * KEPT_BYTES, "{taken} bytes");
+        let half_open: Vec<_> = (0..50).map(|_| connect(address)).collect();
+        for mut connection in half_open {
+            let begun = connection.get_mut().write_all(b"GET /.well-known/merc");
+            begun.expect("half a head");
+        }
+        drop(crowd);
+        wait_until(before + KEPT_BYTES);
+        println!(
+            "crowd {round}: {taken} bytes taken, {} kept of {before}",
+            held()
+        );
+    }
 }
 
 fn drafts(count: usize) -> Vec<Draft> {

@@ -224,6 +224,9 @@ impl Shard {
                 self.moved(moved, *membership);
             } else if list.is_empty() {
                 *list = Vec::new();
+            } else if list.capacity() > 8 * list.len().max(64) {
+                // Memory comes back after a crowd has left.
+                list.shrink_to(2 * list.len());
             }
         }
         // After all lists: whatever a matcher does, none of them names a stream that is gone.
@@ -283,6 +286,12 @@ impl Shard {
         self.record_end(&mut subscriber, reason);
         self.selections.release(&subscriber.selection);
         self.leave_lists(subscriber.memberships.as_slice());
+        if self.subscribers.is_piece_empty(index)
+            && let Some(places) = self.subscribers.give_back()
+        {
+            self.wheel.give_back(places);
+            self.ready.shrink_to(2 * self.ready.len());
+        }
         let key = SubscriberKey { index, generation };
         tracing::debug!(
             reason = reason.name(),

@@ -65,6 +65,9 @@ mod shed;
 // Streams that go on in another process.
 mod hand_over;
 
+// Places for subscribers.
+mod places;
+
 // One subscriber's state.
 mod subscriber;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gush_log::Offset;
 
 use super::batch::Batch;
-use super::inbox::SubscriberKey;
+use super::places::{Place, Places};
 use crate::admit::Held;
 use crate::matcher_table::MatcherId;
 use crate::presence::Attendance;
@@ -183,96 +183,9 @@ impl Subscriber {
     }
 }
 
-/// Places of one piece of the table: it grows by pieces of about 30 KiB, so that a growing table
-/// neither copies itself nor leaves its old half behind in the allocator.
-const PIECE_PLACES: usize = 256;
-
-#[derive(Debug, Default)]
-struct Place {
-    generation: u32,
-    subscriber: Option<Subscriber>,
-}
+/// The subscribers of a shard by place.
+pub(super) type Subscribers = Places<Subscriber>;
 
 /// Bytes of user memory a subscriber's state takes, a sweep's two cache lines.
-pub(super) const PLACE_BYTES: usize = size_of::<Place>();
+pub(super) const PLACE_BYTES: usize = size_of::<Place<Subscriber>>();
 const _: () = assert!(PLACE_BYTES <= 128);
-
-/// The subscribers of a shard by place. A place is used again under a new generation.
-#[derive(Debug, Default)]
-pub(super) struct Subscribers {
-    pieces: Vec<Box<[Place]>>,
-    /// Places ever used.
-    used: u32,
-    free: Vec<u32>,
-    count: usize,
-}
-
-impl Subscribers {
-    /// The place the next subscriber gets.
-    pub(super) fn next_key(&self) -> SubscriberKey {
-        let index = self.free.last().copied().unwrap_or(self.used);
-        SubscriberKey {
-            index,
-            generation: self.generation(index),
-        }
-    }
-
-    /// Puts a subscriber at [`Self::next_key`].
-    pub(super) fn insert(&mut self, subscriber: Subscriber) -> SubscriberKey {
-        let key = self.next_key();
-        if self.free.pop().is_none() {
-            if self.used as usize == self.pieces.len() * PIECE_PLACES {
-                let piece = std::iter::repeat_with(Place::default);
-                self.pieces.push(piece.take(PIECE_PLACES).collect());
-            }
-            self.used += 1;
-        }
-        if let Some(place) = self.place_mut(key.index) {
-            place.subscriber = Some(subscriber);
-        }
-        self.count += 1;
-        key
-    }
-
-    pub(super) fn remove(&mut self, index: u32) -> Option<Subscriber> {
-        let place = self.place_mut(index)?;
-        let subscriber = place.subscriber.take()?;
-        place.generation = place.generation.wrapping_add(1);
-        self.free.push(index);
-        self.count -= 1;
-        Some(subscriber)
-    }
-
-    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Subscriber> {
-        self.place_mut(index)?.subscriber.as_mut()
-    }
-
-    /// The subscriber of a key, unless it has left and its place is another's.
-    pub(super) fn of_key(&mut self, key: SubscriberKey) -> Option<&mut Subscriber> {
-        let place = self.place_mut(key.index)?;
-        if place.generation == key.generation {
-            place.subscriber.as_mut()
-        } else {
-            None
-        }
-    }
-
-    pub(super) fn generation(&self, index: u32) -> u32 {
-        let piece = self.pieces.get(index as usize / PIECE_PLACES);
-        piece.map_or(0, |piece| piece[index as usize % PIECE_PLACES].generation)
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        self.count
-    }
-
-    /// One past the highest place ever used.
-    pub(super) const fn places(&self) -> u32 {
-        self.used
-    }
-
-    fn place_mut(&mut self, index: u32) -> Option<&mut Place> {
-        let piece = self.pieces.get_mut(index as usize / PIECE_PLACES)?;
-        Some(&mut piece[index as usize % PIECE_PLACES])
-    }
-}

@@ -85,6 +85,19 @@ impl Wheel {
         self.armed -= 1;
     }
 
+    /// Forgets the places from `count` on, none of which has a timer.
+    pub(super) fn give_back(&mut self, count: u32) {
+        debug_assert!(
+            self.links
+                .iter()
+                .skip(count as usize)
+                .all(|link| link.slot == NONE),
+            "a timer runs for nobody"
+        );
+        self.links.truncate(count as usize);
+        self.links.shrink_to(2 * count as usize);
+    }
+
     /// Takes one timer whose tick is at most `now`.
     pub(super) fn pop_due(&mut self, now: u32) -> Option<u32> {
         while self.tick <= now {
