@@ -8,8 +8,9 @@ folder=$(mktemp -d)
 trap 'kill "$hub" 2>/dev/null; rm -rf "$folder"' EXIT
 ulimit -n "$(ulimit -Hn)"
 printf 'a publisher key of the benchmark, 32 bytes and more' >"$folder/key"
-"$gush" serve --log memory --anonymous --publisher-key "file:$folder/key" --listen 127.0.0.1:3710 \
-  --admin-listen 127.0.0.1:3711 >"$folder/hub.log" 2>&1 &
+printf 'a subscriber key of the benchmark, 32 bytes and more' >"$folder/subscriber"
+"$gush" serve --log memory --anonymous --publisher-key "file:$folder/key" --subscriber-key "file:$folder/subscriber" \
+  --listen 127.0.0.1:3710 --admin-listen 127.0.0.1:3711 >"$folder/hub.log" 2>&1 &
 hub=$!
 until grep -q 'listening on' "$folder/hub.log"; do sleep 0.1; done
 "$gush" bench hostile --url http://127.0.0.1:3710/.well-known/mercure --admin 127.0.0.1:3711 \
