@@ -172,8 +172,13 @@ fn write_all(
 ) {
     let mut lines = String::new();
     let mut told_failed = false;
+    let mut is_cut = false;
     while let Ok(first) = records.recv() {
         lines.clear();
+        if is_cut {
+            // What a full disk took half of is a line of its own.
+            lines.push('\n');
+        }
         let mut count = 0;
         let mut last = None;
         let mut next = Some(first);
@@ -193,7 +198,11 @@ fn write_all(
                 .then(|| records.try_recv().ok())
                 .flatten();
         }
-        match sink.write_all(lines.as_bytes()).and_then(|()| sink.flush()) {
+        let (taken, outcome) = put(&mut sink, lines.as_bytes());
+        if let Some(last) = lines.as_bytes()[..taken].last() {
+            is_cut = *last != b'\n';
+        }
+        match outcome.and_then(|()| sink.flush()) {
             Ok(()) => told_failed = false,
             Err(error) => {
                 dropped.fetch_add(count, Ordering::Relaxed);
@@ -211,6 +220,20 @@ fn write_all(
             return;
         }
     }
+}
+
+/// Writes all of it, or as much as the sink takes before it fails; how much that was.
+fn put(sink: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match sink.write(&bytes[taken..]) {
+            Ok(0) => return (taken, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (taken, Err(error)),
+        }
+    }
+    (taken, Ok(()))
 }
 
 fn push_record(record: &Record, format: LogFormat, lines: &mut String) {
@@ -458,6 +481,44 @@ mod tests {
         }
         log.finish(Duration::from_millis(50));
         drop(free);
+    }
+
+    /// A disk with room for so many bytes, of which more is made after the first failure.
+    #[derive(Clone)]
+    struct Full(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().expect("no panic");
+            let taken = bytes.len().min(disk.0);
+            disk.0 -= taken;
+            disk.1.extend_from_slice(&bytes[..taken]);
+            if taken == 0 {
+                disk.0 = usize::MAX;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(taken)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn after_a_full_disk_each_record_has_a_line_again() {
+        let disk = Full(Arc::new(Mutex::new((20, Vec::new()))));
+        let log = StreamLog::start(disk.clone(), LogFormat::Json, 10).expect("a thread");
+        log.opened(opened());
+        while log.dropped() == 0 {
+            std::thread::yield_now();
+        }
+        log.opened(opened());
+        log.finish(PATIENCE);
+        let bytes = disk.0.lock().expect("no panic").1.clone();
+        let text = String::from_utf8(bytes).expect("text");
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!((lines.len(), lines[0].len()), (2, 20), "{text}");
+        assert!(serde_json::from_str::<Value>(lines[1]).is_ok(), "{text}");
     }
 
     #[test]
