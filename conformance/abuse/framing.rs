@@ -1,6 +1,6 @@
 //! Rows 23 to 33: where a body ends, and what comes behind a request.
 
-use super::{Attack, CLOSED, Healthy, expect_status, good_post, post_head, status};
+use super::{Attack, CLOSED, Healthy, expect_status, get_head, good_post, post_head, status};
 use crate::cases::{ensure, nothing_before, same};
 use crate::target::HUB;
 use crate::{Case, Target, case};
@@ -35,6 +35,21 @@ static ATTACKS: &[Attack] = &[
     Attack { row: 23, what: "length-and-coding", rule: "the other order: 400 and close",
         bytes: |t| framed(t, "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n", SMUGGLED),
         allowed: &[400, CLOSED] },
+    Attack { row: 23, what: "coding-and-length-of-a-good-body", rule: "the same where both are right: 400 and close",
+        bytes: |t| framed(t, "Transfer-Encoding: chunked\r\nContent-Length: 17\r\n", "7\r\ntopic=x\r\n0\r\n\r\n"),
+        allowed: &[400, CLOSED] },
+    Attack { row: 23, what: "length-and-coding-of-a-good-body", rule: "the other order: 400 and close",
+        bytes: |t| framed(t, "Content-Length: 17\r\ntransfer-encoding: Chunked\r\n", "7\r\ntopic=x\r\n0\r\n\r\n"),
+        allowed: &[400, CLOSED] },
+    Attack { row: 23, what: "coding-and-length-on-a-subscribe", rule: "on a subscribe: 400 and close",
+        bytes: |t| Ok((get_head(t)? + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n").into_bytes()),
+        allowed: &[400, CLOSED] },
+    Attack { row: 23, what: "coding-and-length-by-line-feeds", rule: "in a head without CR: 400 and close",
+        bytes: |t| Ok(String::from_utf8_lossy(&framed(t, "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n", "")?)
+            .replace('\r', "").into_bytes().into_iter().chain(*b"7\r\ntopic=x\r\n0\r\n\r\n").collect()),
+        allowed: &[400, CLOSED] },
+    Attack { row: 24, what: "two-equal-lengths-on-a-subscribe", rule: "a length twice: 400, close",
+        bytes: |t| Ok((get_head(t)? + "Content-Length: 0\r\nContent-Length: 0\r\n\r\n").into_bytes()), allowed: BAD },
     Attack { row: 24, what: "two-lengths", rule: "two lengths: 400, close",
         bytes: |t| framed(t, "Content-Length: 7\r\nContent-Length: 8\r\n", "topic=xy"), allowed: BAD },
     Attack { row: 24, what: "two-equal-lengths", rule: "a length twice: 400, close",
@@ -94,6 +109,7 @@ static CHUNKS: &[Chunks] = &[
     Chunks { row: 27, what: "chunk-size-max", body: || "ffffffffffffffff\r\ntopic=x\r\n0\r\n\r\n".into(), allowed: &[400, 413, CLOSED] },
     Chunks { row: 27, what: "chunk-without-line-end", body: || "7\r\ntopic=x0\r\n\r\n".into(), allowed: BAD },
     Chunks { row: 27, what: "chunk-with-other-line-end", body: || "7\r\ntopic=xxx0\r\n\r\n".into(), allowed: BAD },
+    Chunks { row: 27, what: "end-by-a-line-feed", body: || "7\r\ntopic=x\r\n0\r\n\nX: y\r\n\r\n".into(), allowed: BAD },
     Chunks { row: 28, what: "endless-extension", body: || format!("7;{}\r\ntopic=x\r\n0\r\n\r\n", "a".repeat(1 << 20)), allowed: &[400, 413, 431, CLOSED] },
     Chunks { row: 28, what: "line-feed-in-extension", body: || "7;a\nb\r\ntopic=x\r\n0\r\n\r\n".into(), allowed: BAD },
     Chunks { row: 28, what: "endless-trailers", body: || format!("7\r\ntopic=x\r\n0\r\n{}\r\n", "X: y\r\n".repeat(200_000)), allowed: &[400, 413, 431, CLOSED] },

@@ -4,6 +4,7 @@ use super::Healthy;
 use crate::cases::ensure;
 use crate::{Case, Target, case};
 use gush_testkit::{Connection, Outcome, PATIENCE};
+use std::net::Shutdown;
 
 pub(super) fn cases() -> Vec<Case> {
     let flood = |what: &str, frames: fn(&mut Frames), most: usize| {
@@ -14,7 +15,21 @@ pub(super) fn cases() -> Vec<Case> {
             move |t| flooded(t, frames, most),
         )
     };
+    let endless = |what: &str, frames: fn(&mut Frames)| {
+        case(
+            &format!("abuse/36-{what}-by-a-reader"),
+            &[],
+            "frames without end that carry nothing, their answers read: GOAWAY or close",
+            move |t| is_ended(t, frames),
+        )
+    };
     vec![
+        endless("settings-flood", Frames::settings),
+        endless("ping-flood", Frames::ping),
+        endless("ping-answer-flood", Frames::ping_answer),
+        endless("priority-flood", Frames::priority),
+        endless("unknown-frame-flood", Frames::unknown),
+        endless("window-update-flood", Frames::window_update),
         flood("rapid-reset", Frames::rapid_reset, 40_000),
         flood("endless-continuation", Frames::continuation, 40_000),
         flood("settings-flood", Frames::settings, 400_000),
@@ -90,6 +105,35 @@ fn flooded(t: &Target, round: fn(&mut Frames), most: usize) -> Outcome<()> {
     healthy.check(t)
 }
 
+/// Sends frames, and reads what is answered, until the hub ends the connection: long before all
+/// went through, for what is on the way is far less.
+fn is_ended(t: &Target, round: fn(&mut Frames)) -> Outcome<()> {
+    let mut healthy = Healthy::open(t)?;
+    let mut connection = t.connect()?;
+    let mut socket = connection.socket().try_clone()?;
+    let reader = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut socket, &mut std::io::sink());
+    });
+    let mut frames = Frames::begin();
+    let mut is_ended = false;
+    for _ in 0..2_000_000 {
+        round(&mut frames);
+        if frames.bytes.len() > 16 << 10 {
+            is_ended = reader.is_finished() || connection.send(&frames.bytes).is_err();
+            if is_ended {
+                break;
+            }
+            frames.bytes.clear();
+        }
+    }
+    let _ = connection.socket().shutdown(Shutdown::Both);
+    let _ = reader.join();
+    ensure(is_ended, || {
+        "2,000,000 frames were taken, and the connection stayed open".into()
+    })?;
+    healthy.check(t)
+}
+
 /// The hub said GOAWAY or closed.
 fn ended(connection: &mut Connection) -> Outcome<()> {
     let got = connection.read_to_close(PATIENCE)?;
@@ -113,12 +157,14 @@ const POST: &[u8] = b"\x83\x86\x84\x41\x01h";
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 impl Frames {
@@ -171,6 +217,23 @@ impl Frames {
 
     fn ping(&mut self) {
         self.frame(PING, 0, 0, b"pingpong");
+    }
+
+    fn ping_answer(&mut self) {
+        self.frame(PING, ACK, 0, b"pingpong");
+    }
+
+    fn priority(&mut self) {
+        let stream = self.stream();
+        self.frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 16]);
+    }
+
+    fn unknown(&mut self) {
+        self.frame(0x77, 0, 0, b"whatever");
+    }
+
+    fn window_update(&mut self) {
+        self.frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes());
     }
 
     fn empty_data(&mut self) {

@@ -27,7 +27,7 @@ use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::publish_plain::{self, Left};
 use crate::refuse::{Asked, refused};
-use crate::request::{Door, HEADERS_MAX, PlainSubscribe, parse_subscribe};
+use crate::request::{Door, HEADERS_MAX, PlainSubscribe, is_framed_twice, parse_subscribe};
 use crate::socket::{Arriving, SocketOptions};
 use crate::subscribe::{self, Becomes};
 use crate::tls::TlsCell;
@@ -37,7 +37,7 @@ use crate::upgrade::{Leaving, Moving};
 // Connections that cannot be served: over the limit, or without a descriptor to spare.
 mod full;
 
-use full::{Spare, refuse, refuse_address, refuse_late};
+use full::{Spare, refuse, refuse_address, refuse_late, reject_unclear};
 
 /// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
 /// browsers open one per subscription, proxies some dozens.
@@ -226,10 +226,7 @@ async fn http1(
                 First::Nothing => return Ok(()),
                 First::Http2 => return http2(listener, transport, peer, bytes).await,
                 First::Other => {}
-                First::Unclear => {
-                    let rejection = admit::unclear_framing();
-                    return reject(&listener.hub, transport, &HeaderMap::new(), &rejection).await;
-                }
+                First::Unclear => return reject_unclear(&listener.hub, transport).await,
                 First::Subscribe => {
                     // Else it is not as plain as it looked; hyper judges it.
                     if let Some(request) = parse_subscribe(&bytes) {
@@ -238,6 +235,9 @@ async fn http1(
                             return reject(&listener.hub, transport, &request.headers, &full).await;
                         };
                         return subscribe_fast(listener, transport, peer, request, permit).await;
+                    }
+                    if is_framed_twice(&bytes) {
+                        return reject_unclear(&listener.hub, transport).await;
                     }
                 }
                 // hyper refuses it as it refuses anything else.

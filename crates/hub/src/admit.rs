@@ -153,10 +153,16 @@ const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The refusal of a request whose body could end in two places: what follows it on the connection
 /// is never taken for a request.
 pub(crate) fn unclear_framing() -> Rejection {
-    Rejection::bad_request(
-        "where the body ends is unclear: send one Content-Length, or Transfer-Encoding: chunked",
-    )
+    Rejection::bad_request(UNCLEAR_FRAMING)
 }
+
+/// Whether it is that one: the connection has to end behind it.
+pub(crate) fn is_unclear_framing(rejection: &Rejection) -> bool {
+    rejection.text == UNCLEAR_FRAMING
+}
+
+const UNCLEAR_FRAMING: &str =
+    "where the body ends is unclear: send one Content-Length, or Transfer-Encoding: chunked";
 
 /// The refusal of templates that are too many alike. Others leave, so later there may be room.
 pub fn crowded(refused: Crowded) -> Rejection {

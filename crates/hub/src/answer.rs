@@ -24,7 +24,7 @@ use crate::peer::Peer;
 use crate::publish;
 use crate::publish_batch::{self, BatchBody};
 use crate::refuse::{Asked, problem, refused};
-use crate::request::{BATCH_TYPE, Door, Route, is_batch, is_plain_coding, route};
+use crate::request::{BATCH_TYPE, Door, Route, is_batch, is_host, is_plain_coding, route};
 use crate::socket::{Arriving, PipeBody, Sink, pipe};
 use crate::subscribe::{self, Admission, Becomes, STREAM_HEADERS};
 use crate::subscriptions;
@@ -177,19 +177,8 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
     let (path, query) = (parts.uri.path(), parts.uri.query());
     #[cfg(test)]
     tests::strike(path);
-    // hyper takes a request without Host; HTTP/1.1 does not (RFC 9112, 3.2).
-    if parts.version == Version::HTTP_11 && headers.get_all(http::header::HOST).iter().count() != 1
-    {
-        let rejection = Rejection::bad_request("exactly one Host header is needed");
+    if let Err(rejection) = check_head(&parts) {
         return last(refused(hub, headers, &rejection, Asked::Other));
-    }
-    if !is_plain_coding(headers) {
-        return last(refused(
-            hub,
-            headers,
-            &admit::unclear_framing(),
-            Asked::Other,
-        ));
     }
     let route = route(&parts.method, path, door);
     let asked = match route {
@@ -239,8 +228,26 @@ pub async fn answer(hub: &Arc<Hub>, door: Door, request: Request<Incoming>) -> A
     };
     match outcome {
         Ok(answer) => finished(hub, headers, answer),
+        Err(rejection) if admit::is_unclear_framing(&rejection) => {
+            last(refused(hub, headers, &rejection, asked))
+        }
         Err(rejection) => refused(hub, headers, &rejection, asked),
     }
+}
+
+/// What hyper lets through and HTTP/1.1 does not (RFC 9112, 3.2 and 6.1).
+fn check_head(head: &http::request::Parts) -> Result<(), Rejection> {
+    let hosts = head.headers.get_all(http::header::HOST);
+    if head.version == Version::HTTP_11 && hosts.iter().count() != 1 {
+        return Err(Rejection::bad_request("exactly one Host header is needed"));
+    }
+    if !hosts.iter().all(|host| is_host(host.as_bytes())) {
+        return Err(Rejection::bad_request("the Host header names no host"));
+    }
+    if !is_plain_coding(&head.headers) {
+        return Err(admit::unclear_framing());
+    }
+    Ok(())
 }
 
 /// The connection ends after it: what follows could be meant in two ways.

@@ -273,8 +273,13 @@ async fn collect(hub: &Hub, body: &mut Incoming, bytes_max: usize) -> Result<Byt
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|_| Rejection::bad_request("the request body ended before its end"))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            // Trailers without one are what hyper makes of an end of chunks that is none.
+            Err(trailers) if trailers.trailers_ref().is_some_and(HeaderMap::is_empty) => {
+                return Err(admit::unclear_framing());
+            }
+            Err(_) => continue,
         };
         limit.take(data.len()).map_err(too_large)?;
         collected.extend_from_slice(&data);

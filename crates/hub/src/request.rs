@@ -295,14 +295,15 @@ pub fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
         let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
         headers.append(name, HeaderValue::from_bytes(line.value).ok()?);
     }
-    let hosts = headers.get_all(http::header::HOST).iter().count();
-    let has_body = headers.contains_key(TRANSFER_ENCODING)
-        || headers
-            .get_all(CONTENT_LENGTH)
-            .iter()
-            .any(|length| length != "0");
+    let hosts = headers.get_all(http::header::HOST);
+    let is_good = hosts.iter().all(|host| is_host(host.as_bytes()));
+    let hosts = hosts.iter().count();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_empty = lengths.next().is_none_or(|length| length == "0") && lengths.next().is_none();
+    let has_body = headers.contains_key(TRANSFER_ENCODING) || !is_empty;
     // An offer to upgrade is declined by not answering it.
-    if has_body || headers.contains_key(EXPECT) || hosts > 1 || (is_http11 && hosts == 0) {
+    let is_hosted = is_good && hosts <= 1 && (hosts == 1 || !is_http11);
+    if has_body || headers.contains_key(EXPECT) || !is_hosted {
         return None;
     }
     Some(PlainSubscribe {
@@ -312,19 +313,31 @@ pub fn parse_subscribe(bytes: &[u8]) -> Option<PlainSubscribe> {
     })
 }
 
-/// Whether a whole head has more than one `Content-Length`.
+/// Whether a whole head says twice how long its body is: more than one `Content-Length`, or one and
+/// a `Transfer-Encoding`. hyper takes lengths that are equal, and of the two kinds the coding.
 #[must_use]
-pub(crate) fn has_two_lengths(bytes: &[u8]) -> bool {
+pub(crate) fn is_framed_twice(bytes: &[u8]) -> bool {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut lines);
     if !matches!(head.parse(bytes), Ok(httparse::Status::Complete(_))) {
         return false;
     }
-    let lengths = head.headers.iter();
-    lengths
-        .filter(|line| CONTENT_LENGTH == line.name)
-        .nth(1)
-        .is_some()
+    let count = |name| {
+        let lines = head.headers.iter();
+        lines.filter(|line| name == line.name).count()
+    };
+    let lengths = count(CONTENT_LENGTH);
+    lengths > 1 || (lengths == 1 && count(TRANSFER_ENCODING) > 0)
+}
+
+/// Whether a `Host` may be one. What is in a name is not looked into: only what ends an authority,
+/// or never stands in one (RFC 9112, 3.2).
+#[must_use]
+pub(crate) fn is_host(value: &[u8]) -> bool {
+    let never = |byte| b"/?#@\\<>\"{}|^`".contains(byte);
+    value
+        .iter()
+        .all(|byte| byte.is_ascii_graphic() && !never(byte))
 }
 
 /// Whether the coding of a body is none, or `chunked` once and nothing else. hyper looks at the
@@ -401,7 +414,8 @@ pub fn parse_publish<'b>(bytes: &'b [u8], headers: &mut HeaderMap) -> Option<Pla
         let is = |name: &str| line.name.eq_ignore_ascii_case(name);
         // By length first: most lines are none of these.
         match line.name.len() {
-            4 if is("host") => hosts += 1,
+            4 if is("host") && is_host(line.value) => hosts += 1,
+            4 if is("host") => return None,
             14 if is("content-length") && body_bytes.is_none() => {
                 body_bytes = Some(plain_length(line.value)?);
             }
@@ -528,6 +542,8 @@ mod tests {
             ("POST /", "POST http://h/"),
             ("Host: h\n", ""),
             ("Host: h\n", "Host: h\nHost: h\n"),
+            ("Host: h\n", "Host: h, h\n"),
+            ("Host: h\n", "Host: h/x\n"),
             ("Content-Length: 7\n", ""),
             (": 7", ": +7"),
             (": 7", ": 7, 7"),

@@ -16,8 +16,13 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
+// HTTP/2 frames that carry nothing, counted.
+mod frames;
+
+use frames::FrameMeter;
+
 use crate::frame::Framing;
-use crate::request::{has_two_lengths, parse_publish};
+use crate::request::{is_framed_twice, parse_publish};
 use crate::socket::{Sink, TcpSink, TlsLayer, TlsSink};
 use crate::upgrade::Moving;
 
@@ -159,8 +164,8 @@ pub(crate) enum Look {
     Subscribe,
     /// The whole head of a publish that a fast path serves as well.
     Publish,
-    /// The whole head of a publish that has two lengths. Where it ends is a matter of taste even
-    /// when they are equal, and hyper takes those: it is refused before hyper sees it.
+    /// The whole head of a publish that says twice how long its body is. Where that ends is a
+    /// matter of taste, even when the lengths are equal: it is refused before hyper sees it.
     Unclear,
 }
 
@@ -203,7 +208,7 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
             Look::Subscribe
         } else if parse_publish(bytes, &mut HeaderMap::new()).is_some() {
             Look::Publish
-        } else if has_two_lengths(bytes) {
+        } else if is_framed_twice(bytes) {
             Look::Unclear
         } else {
             Look::Other
@@ -213,7 +218,9 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
     let ends_otherwise = [&b"\n\n"[..], b"\n\r\n"]
         .iter()
         .any(|end| memchr::memmem::find(bytes, end).is_some());
-    if ends_otherwise || bytes.len() >= HEAD_BYTES_MAX {
+    if ends_otherwise && !is_subscribe && is_framed_twice(bytes) {
+        Look::Unclear
+    } else if ends_otherwise || bytes.len() >= HEAD_BYTES_MAX {
         Look::Other
     } else {
         Look::More
@@ -424,16 +431,27 @@ impl AsyncRead for Sniffed {
     }
 }
 
-/// A transport whose first bytes were read already: for HTTP/2, which has no place to look.
+/// A transport for HTTP/2, whose first bytes were read already and whose frames are counted: a peer
+/// that floods it with those that carry nothing is cut.
 #[derive(Debug)]
 pub(crate) struct Prefixed {
     transport: Transport,
     first: BytesMut,
+    meter: FrameMeter,
 }
 
 impl Prefixed {
     pub(crate) fn new(transport: Transport, first: BytesMut) -> Self {
-        Self { transport, first }
+        Self {
+            transport,
+            first,
+            meter: FrameMeter::new(),
+        }
+    }
+
+    fn count(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let counted = self.meter.came(bytes);
+        counted.map_err(|_| io::Error::other("a flood of HTTP/2 frames that carry nothing"))
     }
 }
 
@@ -443,12 +461,15 @@ impl AsyncRead for Prefixed {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         if self.first.is_empty() {
-            return Pin::new(&mut self.transport).poll_read(context, buffer);
+            std::task::ready!(Pin::new(&mut self.transport).poll_read(context, buffer))?;
+            return Poll::Ready(self.count(&buffer.filled()[before..]));
         }
         let count = self.first.len().min(buffer.remaining());
         buffer.put_slice(&self.first[..count]);
         self.first.advance(count);
+        self.count(&buffer.filled()[before..])?;
         if self.first.is_empty() {
             // The connection may be idle for long from now on.
             self.first = BytesMut::new();
@@ -459,14 +480,17 @@ impl AsyncRead for Prefixed {
 
 /// Writing goes straight to what is wrapped.
 macro_rules! write_through {
-    ($wrapper:ty, $inner:ident) => {
+    ($wrapper:ty, $inner:ident $(, $meter:ident)?) => {
         impl AsyncWrite for $wrapper {
             fn poll_write(
                 mut self: Pin<&mut Self>,
                 context: &mut Context<'_>,
                 bytes: &[u8],
             ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.$inner).poll_write(context, bytes)
+                let inner = Pin::new(&mut self.$inner);
+                let written = std::task::ready!(inner.poll_write(context, bytes))?;
+                $(self.$meter.sent(written);)?
+                Poll::Ready(Ok(written))
             }
 
             fn poll_write_vectored(
@@ -474,7 +498,10 @@ macro_rules! write_through {
                 context: &mut Context<'_>,
                 slices: &[io::IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.$inner).poll_write_vectored(context, slices)
+                let inner = Pin::new(&mut self.$inner);
+                let written = std::task::ready!(inner.poll_write_vectored(context, slices))?;
+                $(self.$meter.sent(written);)?
+                Poll::Ready(Ok(written))
             }
 
             fn is_write_vectored(&self) -> bool {
@@ -500,7 +527,7 @@ macro_rules! write_through {
 
 write_through!(Bordered, stream);
 write_through!(Sniffed, transport);
-write_through!(Prefixed, transport);
+write_through!(Prefixed, transport, meter);
 
 #[cfg(test)]
 mod tests {
@@ -537,7 +564,7 @@ mod tests {
 
     #[test]
     fn only_whole_subscribe_heads_are_taken() {
-        let table: [(&[u8], Look); 14] = [
+        let table: [(&[u8], Look); 16] = [
             (b"", Look::More),
             (b"GET /.we", Look::More),
             (b"GET /.well-known/mercure?topic=a HTTP/1.1\r\n", Look::More),
@@ -567,6 +594,16 @@ mod tests {
             (
                 b"POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\
                   content-length: 2\r\n\r\n",
+                Look::Unclear,
+            ),
+            (
+                b"POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
+                  content-length: 2\r\n\r\n",
+                Look::Unclear,
+            ),
+            (
+                b"POST /.well-known/mercure HTTP/1.1\nHost: h\nContent-Length: 2\n\
+                  transfer-encoding: x\n\n",
                 Look::Unclear,
             ),
             (b"P", Look::More),

@@ -11,13 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::{FAREWELL_MAX, Listener, connection, serve};
+use super::{Ended, FAREWELL_MAX, Listener, connection, reject, serve};
 use crate::admit::{self, Limit};
 use crate::answer;
 use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::refuse::{Asked, refused};
 use crate::request::Door;
+use crate::transport::Transport;
 
 /// How long one peer may take while the listener has but a spare descriptor for all: time for a
 /// head from far away, and not so much that silent ones keep probes waiting for long.
@@ -178,4 +179,10 @@ async fn accept_now(socket: &TcpListener) -> Option<(TcpStream, Peer)> {
     accepted
         .await
         .map(|(stream, from)| (stream, Peer::of(from)))
+}
+
+/// Refuses a request whose body could end in two places.
+pub(super) async fn reject_unclear(hub: &Hub, transport: Transport) -> Ended {
+    let rejection = admit::unclear_framing();
+    reject(hub, transport, &HeaderMap::new(), &rejection).await
 }
