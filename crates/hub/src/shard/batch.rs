@@ -78,12 +78,9 @@ impl Batch {
         self.next
     }
 
-    pub(super) fn end(&self) -> Stop {
-        Stop {
-            cursor: self.next,
-            partial: 0,
-            whole: self.marks.len() as u64,
-        }
+    /// Events in it.
+    pub(super) const fn events(&self) -> u64 {
+        self.marks.len() as u64
     }
 
     /// Where a subscriber stands after `reached` bytes, fewer than all.
@@ -113,17 +110,17 @@ impl Batch {
     }
 
     /// Whether this is what the subscriber needs of the jobs in `[from, head)`.
+    #[inline]
     pub(super) fn fits(&self, subscriber: &Subscriber, from: Offset, head: Offset) -> bool {
         let Some(audience) = &self.audience else {
             return false;
         };
         audience.from == from
             && audience.head == head
-            && (Arc::ptr_eq(&audience.selection, &subscriber.selection)
-                || match &subscriber.memberships {
-                    Memberships::One(only) => audience.matcher == Some(only.matcher),
-                    Memberships::Many(_) => false,
-                })
+            && (match &subscriber.memberships {
+                Memberships::One(only) => audience.matcher == Some(only.matcher),
+                Memberships::Many(_) => false,
+            } || Arc::ptr_eq(&audience.selection, &subscriber.selection))
     }
 
     /// Gathers what a subscriber needs of the waiting jobs, the first of which is at `from`.

@@ -9,7 +9,9 @@ use super::inbox::SubscriberKey;
 /// neither copies itself nor leaves its old half behind in the allocator.
 const PIECE_PLACES: usize = 256;
 
+/// It begins at a cache line: a sweep touches as few of them as its bytes take.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Place<T> {
     generation: u32,
     holder: Option<T>,
@@ -120,6 +122,11 @@ impl<T> Places<T> {
     pub(super) fn is_piece_empty(&self, index: u32) -> bool {
         let piece = self.pieces.get(index as usize / PIECE_PLACES);
         piece.is_some_and(|piece| piece.taken == 0)
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
+        let piece = self.pieces.get(index as usize / PIECE_PLACES)?;
+        piece.places[index as usize % PIECE_PLACES].holder.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {

@@ -161,13 +161,26 @@ impl Subscriber {
             });
         }
         let taken = self.sink.write(&batch.outgoing(), skip)?;
-        let reached = skip + taken;
-        let is_whole = reached == total;
-        let stop = if is_whole {
-            batch.end()
-        } else {
-            batch.stopped_at(reached)
-        };
+        if skip + taken < total {
+            return Ok(self.stop_within(batch, taken, now));
+        }
+        let events = batch.events();
+        self.cursor = batch.next();
+        self.partial = 0;
+        self.last_write_at = now;
+        self.events += events;
+        self.bytes += taken as u64;
+        Ok(Sent {
+            events,
+            bytes: taken as u64,
+            is_whole: true,
+        })
+    }
+
+    /// The socket took `taken` bytes of a batch, and not all that there were.
+    #[cold]
+    fn stop_within(&mut self, batch: &Batch, taken: usize, now: u32) -> Sent {
+        let stop = batch.stopped_at(self.partial as usize + taken);
         self.cursor = stop.cursor;
         self.partial = stop.partial;
         if taken > 0 {
@@ -175,11 +188,11 @@ impl Subscriber {
         }
         self.events += stop.whole;
         self.bytes += taken as u64;
-        Ok(Sent {
+        Sent {
             events: stop.whole,
             bytes: taken as u64,
-            is_whole,
-        })
+            is_whole: false,
+        }
     }
 }
 

@@ -92,6 +92,8 @@ impl TcpSink {
         self.write_slices(outgoing, skip)
     }
 
+    // Apart: the room for its slices would be the sweep's.
+    #[inline(never)]
     fn write_slices(&mut self, outgoing: &Outgoing<'_>, skip: usize) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); WRITE_FRAMES_MAX];
         let count = outgoing.slices(self.framing, skip, &mut slices);
