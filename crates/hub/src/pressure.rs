@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::config::OverloadSettings;
 
+// When a crowd is over, and its memory goes back to the system.
+mod crowd_gone;
 // What is measured, and by whom.
 mod measure;
 

@@ -9,6 +9,7 @@ use std::{fs, io};
 
 use rustix::process::{Resource, getrlimit};
 
+use super::crowd_gone::{self, CrowdGone};
 use super::{Brownout, Change, Limits, Readings, SOURCES, Source, Step, StepCell};
 use crate::budget::{self, STREAM_KERNEL_BYTES};
 use crate::clock::Clock;
@@ -174,6 +175,7 @@ struct Watcher {
     brownout: Brownout,
     turns: Peaks,
     log_waits: Peaks,
+    crowd: CrowdGone,
 }
 
 impl Watcher {
@@ -202,6 +204,9 @@ impl Watcher {
             for shard in &hub.shards {
                 shard.inbox.ask_to_shed();
             }
+        }
+        if self.crowd.note(hub.connections()) {
+            crowd_gone::give_back();
         }
     }
 }
@@ -246,7 +251,7 @@ fn memory_share(hub: &Hub, send_buffer: usize, budget_bytes: Option<usize>) -> f
 }
 
 /// 0 where it cannot be read: what is not known is no reason to refuse anybody.
-fn resident_bytes() -> usize {
+pub(super) fn resident_bytes() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
