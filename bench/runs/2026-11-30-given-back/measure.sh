@@ -11,7 +11,7 @@ printf 'a publisher key of the benchmark, 32 bytes and more' >"$folder/key"
   --admin-listen off --max-connections 101000 --descriptor-tables own >"$folder/hub.log" 2>&1 &
 hub=$!
 until grep -q 'listening on' "$folder/hub.log"; do sleep 0.1; done
-address=$(grep -o 'listening on.*' "$folder/hub.log" | grep -o '[0-9.]*:[0-9]*$' | head -1)
+address=$(grep -o 'listening on[^0-9]*[0-9.:]*' "$folder/hub.log" | grep -o '[0-9.]*:[0-9]*$' | head -1)
 resident() { awk '/VmRSS/ { print $2 }' "/proc/$hub/status"; }
 echo "KiB at the start: $(resident)"
 "$1" bench idle --url "http://$address/.well-known/mercure" --subscribers "$2" --topics "$3" \

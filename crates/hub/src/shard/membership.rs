@@ -102,7 +102,9 @@ impl Shard {
         self.shared.crowd.join();
         self.metrics.behind.add(1);
         new.place.settle();
-        let mut held = new.held;
+        // Anew, in this thread's part of the heap: what lives long would keep pages of the HTTP
+        // threads' part, between what they need for a moment while many streams begin.
+        let mut held = Box::new(*new.held);
         let records = &self.shared.stream_log;
         held.name = new
             .client
