@@ -30,13 +30,17 @@ pub(crate) async fn drain(
     let settings = &hub.policy.load_full().settings;
     let (delay, window) = (settings.drain_delay, settings.drain_window);
     hub.begin_lame_duck();
+    if delay.is_zero() {
+        // Before it is said: who has read that line gets no stream any more.
+        hub.begin_drain();
+    }
     tracing::info!(?delay, ?window, connections = hub.connections(), "draining");
     if !delay.is_zero() {
         let told_again = hurried.wait_for(|is_hurried| *is_hurried);
         // Either way it is time.
         let _ = tokio::time::timeout(delay, told_again).await;
+        hub.begin_drain();
     }
-    hub.begin_drain();
     close_all(hub, window);
     let hurry = async {
         if hurried.wait_for(|is_hurried| *is_hurried).await.is_err() {
