@@ -27,24 +27,25 @@ impl CrowdGone {
     /// True once for each crowd: it has come or gone, and the hub is calm again.
     pub(super) fn note(&mut self, connections: usize) -> bool {
         let is_calm = self.last.abs_diff(connections) <= CALM_CHANGE;
-        self.calm_looks = if is_calm { self.calm_looks + 1 } else { 0 };
+        self.calm_looks = if is_calm {
+            CALM_LOOKS.min(self.calm_looks + 1)
+        } else {
+            0
+        };
         self.last = connections;
         self.least = self.least.min(connections);
         self.most = self.most.max(connections);
-        let is_over = self.calm_looks >= CALM_LOOKS && self.most - self.least >= CROWD;
+        let is_over = self.calm_looks == CALM_LOOKS && self.most - self.least >= CROWD;
         if is_over {
             (self.least, self.most) = (connections, connections);
-        }
-        if self.calm_looks >= CALM_LOOKS {
-            self.calm_looks = 0;
         }
         is_over
     }
 }
 
-/// Gives free pages back to the system. It holds one arena's lock after the other, some
-/// milliseconds for each hundred MiB; only who allocates from that arena waits, and no delivery
-/// allocates. Nothing is done where the C library is another one than GNU's.
+/// Gives free pages back to the system. It looks through the whole heap, and holds one arena's lock
+/// after the other; only who allocates from that arena waits, and no delivery allocates. Nothing is
+/// done where the C library is another one than GNU's.
 pub(super) fn give_back() {
     #[cfg(target_env = "gnu")]
     c_library::malloc_trim(0);
