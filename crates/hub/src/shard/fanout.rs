@@ -180,6 +180,13 @@ impl Shard {
         Some((first.entry.offset(), job.entry.offset(), *matcher))
     }
 
+    /// Where one stands that is up to date, at least: what is swept but not visited yet is at or
+    /// after the job in front.
+    pub(super) fn first_unvisited(&self) -> Offset {
+        let front = self.jobs.front();
+        front.map_or(self.head, |job| job.entry.offset().min(self.head))
+    }
+
     fn next_to_visit(&mut self) -> Option<u32> {
         loop {
             let job = self.jobs.get(self.sweep.job)?;

@@ -41,16 +41,12 @@ impl Shard {
 
     /// Gives one stream, if it is one that can go.
     pub(super) fn give(&mut self, index: u32) {
+        let unvisited = self.first_unvisited();
         let (Some(heir), Some(subscriber)) = (&self.heir, self.subscribers.get_mut(index)) else {
             return;
         };
         if subscriber.phase == Phase::Live {
-            // What is swept but not visited yet is at or after the job in front.
-            let first = self
-                .jobs
-                .front()
-                .map_or(self.head, |job| job.entry.offset());
-            subscriber.cursor = subscriber.cursor.max(first.min(self.head));
+            subscriber.cursor = subscriber.cursor.max(unvisited);
         }
         if subscriber.owed > 0 {
             // In the middle of a line that is in no log. It resumes by its id.

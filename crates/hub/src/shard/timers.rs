@@ -129,6 +129,7 @@ impl Shard {
     /// Writes a line that is no event. What the socket does not take of a line that is begun goes
     /// out before anything else.
     fn say(&mut self, index: u32, line: &Frame, now: u32) -> Said {
+        let unvisited = self.first_unvisited();
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return Said::Nothing;
         };
@@ -151,12 +152,7 @@ impl Shard {
             self.cut_lines.insert(index, line.clone());
         }
         if subscriber.phase == Phase::Live {
-            // What is swept but not visited yet is at or after the job in front.
-            let first = self
-                .jobs
-                .front()
-                .map_or(self.head, |job| job.entry.offset());
-            subscriber.cursor = subscriber.cursor.max(first.min(self.head));
+            subscriber.cursor = subscriber.cursor.max(unvisited);
             self.metrics.behind.add(1);
             self.block(index, false);
         }
