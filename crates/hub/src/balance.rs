@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::admit::Rejection;
+use crate::admit::{self, Rejection};
 use crate::crowd::Place;
 use crate::hub::Hub;
 use crate::shard::Command;
@@ -96,6 +96,14 @@ impl Closing {
         self.empty.iter().all(|one| one.load(Ordering::Relaxed))
     }
 
+    /// Streams that are still to end; 0 once it is over.
+    fn left(&self) -> u64 {
+        if self.is_over() {
+            return 0;
+        }
+        self.total.saturating_sub(self.closed())
+    }
+
     /// Nothing of it goes on.
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed) || self.is_cancelled()
@@ -110,9 +118,7 @@ impl Balance {
 
     /// Streams that are still to end.
     pub(crate) fn left(&self) -> u64 {
-        let last = self.lock();
-        let under_way = last.as_ref().filter(|closing| !closing.is_over());
-        under_way.map_or(0, |closing| closing.total.saturating_sub(closing.closed()))
+        self.lock().as_ref().map_or(0, |closing| closing.left())
     }
 
     /// What became of the last order, for `GET`.
@@ -129,14 +135,13 @@ impl Balance {
         } else {
             "closing"
         };
-        let closed = closing.closed();
         json!({
             "state": state,
             "rate": closing.rate,
             "open": closing.open,
             "closing": closing.total,
-            "closed": closed,
-            "left": if closing.is_over() { 0 } else { closing.total.saturating_sub(closed) },
+            "closed": closing.closed(),
+            "left": closing.left(),
             "refusing": refusing,
         })
     }
@@ -216,10 +221,7 @@ pub(crate) async fn order(hub: &Arc<Hub>, body: Incoming) -> Result<Value, Rejec
         (None, None) => open,
     };
     if hub.is_draining() {
-        return Err(Rejection::unavailable(
-            "the hub is ending, and closes all its streams",
-            Duration::ZERO,
-        ));
+        return Err(admit::while_draining());
     }
     let closing = Arc::new(Closing {
         rate,

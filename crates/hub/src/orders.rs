@@ -27,20 +27,16 @@ pub(crate) async fn obey(
     if headers.contains_key(ORIGIN) {
         return Err(Rejection::forbidden("orders are not for web pages"));
     }
-    match order {
-        Route::Drain => {
-            let told = balance::order(hub, body).await;
-            return told.map(|told| (StatusCode::OK, told));
-        }
-        Route::DrainStatus => return Ok((StatusCode::OK, hub.balance.status())),
-        Route::CancelDrain => return Ok((StatusCode::OK, hub.balance.cancel())),
-        _ => {}
-    }
-    Ok(match hub.upgrade().await {
-        Ok(pid) => (StatusCode::OK, json!({ "pid": pid })),
-        Err(reason) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            json!({ "reason": reason }),
-        ),
+    Ok(match order {
+        Route::Drain => (StatusCode::OK, balance::order(hub, body).await?),
+        Route::DrainStatus => (StatusCode::OK, hub.balance.status()),
+        Route::CancelDrain => (StatusCode::OK, hub.balance.cancel()),
+        _ => match hub.upgrade().await {
+            Ok(pid) => (StatusCode::OK, json!({ "pid": pid })),
+            Err(reason) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                json!({ "reason": reason }),
+            ),
+        },
     })
 }
