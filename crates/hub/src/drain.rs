@@ -69,12 +69,8 @@ fn close_all(hub: &Hub, window: Duration) {
 /// The last step: from now on nobody is answered any more. Those whose answer is under way get it.
 pub(crate) async fn end(hub: &Hub, end: &watch::Sender<bool>) {
     end.send_replace(true);
-    let quiet = tokio::time::timeout(FAREWELLS_GRACE, async {
-        while hub.is_saying_farewell() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    });
-    // They are told to come again in another way, by the end of their connection.
+    let quiet = tokio::time::timeout(FAREWELLS_GRACE, hub.farewells_said());
+    // Else they are told to come again in another way, by the end of their connection.
     let _ = quiet.await;
 }
 

@@ -67,7 +67,7 @@ pub struct Hub {
     pub(crate) refuser: Refuser,
     /// Connections over the limit that are read, so that they are refused in their own way.
     pub(crate) farewells: Arc<Semaphore>,
-    farewells_max: usize,
+    farewells_max: u32,
     pub(crate) replayer: Arc<Replayer>,
     /// Searches of the log for cursors that may run at a time.
     pub(crate) lookups: Semaphore,
@@ -155,7 +155,7 @@ impl Hub {
             shards: parts.shards,
             refuser: Refuser::new(&parts.policy.load().settings),
             farewells: Arc::new(Semaphore::new(parts.plan.farewells_max)),
-            farewells_max: parts.plan.farewells_max,
+            farewells_max: u32::try_from(parts.plan.farewells_max).unwrap_or(u32::MAX),
             log_waits: LogWaits::new(parts.clock.clone()),
             policy: parts.policy,
             metrics: parts.metrics,
@@ -261,9 +261,10 @@ impl Hub {
         self.lame_duck.load(Ordering::SeqCst)
     }
 
-    /// Whether connections are read that are refused.
-    pub(crate) fn is_saying_farewell(&self) -> bool {
-        self.farewells.available_permits() < self.farewells_max
+    /// Waits until no connection is read any more that is refused. Others find no place meanwhile.
+    pub(crate) async fn farewells_said(&self) {
+        // It is never closed.
+        let _all = self.farewells.acquire_many(self.farewells_max).await;
     }
 
     /// From now on no new streams, and not ready.
