@@ -288,7 +288,8 @@ fn pass_on(
 pub(crate) fn go_on(
     listener: &Listener,
     stream: TcpStream,
-    (peer, was_counted): (Peer, bool),
+    peer: Peer,
+    was_counted: bool,
     bytes: BytesMut,
 ) {
     let hub = &listener.hub;

@@ -52,7 +52,9 @@ pub(super) fn connections(channel: Channel, doors: [Listener; 2]) -> io::Result<
             let bytes = BytesMut::from(&*note.bytes);
             let stream = non_blocking(socket).and_then(tokio::net::TcpStream::from_std);
             match stream {
-                Ok(stream) => accept::go_on(listener, stream, (peer, note.was_counted), bytes),
+                Ok(stream) => {
+                    accept::go_on(listener, stream, peer, note.was_counted, bytes);
+                }
                 Err(error) => tracing::warn!(%error, "a connection did not come over"),
             }
         }
