@@ -1,7 +1,8 @@
 //! `gush drain`: streams are closed at a rate, each with its own retry, and the hub goes on.
 
 use gush_testkit::{
-    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseStream, eventually, exchange,
+    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, ProgramLink, Request, SseStream,
+    eventually, exchange,
 };
 use std::process::{Command, Output};
 
@@ -274,16 +275,14 @@ fn what_is_no_order_is_refused() -> Outcome<()> {
 /// The outcome of an upgrade is the command's exit code.
 #[test]
 fn gush_upgrade_says_what_happened() -> Outcome<()> {
-    let directory = tempfile::tempdir()?;
-    let link = directory.path().join("gush");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gush"), &link)?;
-    let mut hub = HubBuilder::new(&link)?.start()?;
+    let link = ProgramLink::to(env!("CARGO_BIN_EXE_gush"))?;
+    let mut hub = HubBuilder::new(link.path())?.start()?;
     let output = gush(&hub, &["upgrade", "--json"])?;
     assert!(output.status.success(), "{}", said(&output));
     let digits: String = said(&output).chars().filter(char::is_ascii_digit).collect();
     hub.follow(digits.parse().unwrap_or_default());
     assert_eq!(hub.wait_exit(PATIENCE)?.code(), Some(0));
-    std::fs::remove_file(&link)?;
+    link.remove()?;
     let output = gush(&hub, &["upgrade"])?;
     assert_eq!(output.status.code(), Some(1));
     assert!(

@@ -9,11 +9,10 @@
 
 use gush_testkit::{
     Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseStream,
-    encode_form, eventually,
+    encode_form, eventually, send_signal,
 };
 use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -191,27 +190,17 @@ fn restart_all(
                 continue;
             }
             Way::Kill => {
-                signal("KILL", pid)?;
+                send_signal("KILL", pid)?;
                 wait_gone(&mut hub, pid, None)?;
             }
             Way::Drain => {
-                signal("TERM", pid)?;
+                send_signal("TERM", pid)?;
                 wait_gone(&mut hub, pid, Some(0))?;
             }
         }
         hub = hub.builder().start()?;
     }
     Ok(hub)
-}
-
-fn signal(name: &str, pid: u32) -> Outcome<()> {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), pid.to_string()])
-        .status()?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(format!("kill -{name} {pid}: {status}")))
 }
 
 /// Waits for the end of a process, and looks at its exit code where it is this one's child: after

@@ -2,8 +2,8 @@
 //! `LISTEN_FDS`, and datagrams on `NOTIFY_SOCKET`, also over upgrades.
 
 use gush_testkit::{
-    Claims, Connection, Curl, Failure, HubBuilder, Outcome, PATIENCE, Request, SseStream, TokenKey,
-    encode_form, eventually, exchange, write_certificate,
+    Claims, Connection, Curl, Failure, HubBuilder, Outcome, PATIENCE, ProgramLink, Request,
+    SseStream, TokenKey, encode_form, eventually, exchange, send_signal, write_certificate,
 };
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -103,22 +103,20 @@ fn a_service_manager_hears_of_an_upgrade_and_of_no_end() -> Outcome<()> {
     manager.expect(&ready(pid))?;
     manager.expect(&ready(pid))?;
     // Whatever the old one had said would come first.
-    signal("HUP", pid)?;
+    send_signal("HUP", pid)?;
     manager.expect_reloading()?;
     manager.expect(&ready(pid))?;
-    signal("TERM", pid)?;
+    send_signal("TERM", pid)?;
     manager.expect(&["STOPPING=1".into()])
 }
 
 #[test]
 fn a_service_manager_hears_when_an_upgrade_fails() -> Outcome<()> {
-    let directory = tempfile::tempdir()?;
-    let link = directory.path().join("gush");
-    std::os::unix::fs::symlink(PROGRAM, &link)?;
-    let (manager, builder) = Manager::of(HubBuilder::new(&link)?)?;
+    let link = ProgramLink::to(PROGRAM)?;
+    let (manager, builder) = Manager::of(HubBuilder::new(link.path())?)?;
     let hub = builder.start()?;
     manager.expect(&ready(hub.pid()))?;
-    std::fs::remove_file(&link)?;
+    link.remove()?;
     exchange(hub.admin()?, &upgrade_request())?.expect_status(&[500])?;
     manager.expect_reloading()?;
     manager.expect(&ready(hub.pid()))
@@ -126,16 +124,6 @@ fn a_service_manager_hears_when_an_upgrade_fails() -> Outcome<()> {
 
 fn upgrade_request() -> Request {
     Request::new("POST", "/upgrade").header("Content-Length", "0")
-}
-
-fn signal(name: &str, pid: u32) -> Outcome<()> {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), pid.to_string()])
-        .status()?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(format!("kill -{name} {pid}: {status}")))
 }
 
 /// A hub with sockets that were opened for it; killed when dropped.
@@ -152,7 +140,7 @@ impl Drop for Activated {
         let _ = self.child.kill();
         let _ = self.child.wait();
         for pid in &self.successors {
-            let _ = signal("KILL", *pid);
+            let _ = send_signal("KILL", *pid);
         }
     }
 }

@@ -2,10 +2,10 @@
 //! live streams go on. A new process that does not come to serve changes nothing.
 
 use gush_testkit::{
-    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseStream, eventually,
+    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, ProgramLink, Request,
+    SseStream, eventually,
 };
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const TOPIC: &str = "https://upgrade.example/1";
@@ -13,31 +13,15 @@ const TOPIC: &str = "https://upgrade.example/1";
 /// A hub started by a link, which can be made to lead elsewhere.
 struct Linked {
     hub: HubBuilder,
-    link: PathBuf,
-    _directory: tempfile::TempDir,
+    link: ProgramLink,
 }
 
 fn linked() -> Outcome<Linked> {
-    let directory = tempfile::tempdir()?;
-    let link = directory.path().join("gush");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gush"), &link)?;
-    Ok(Linked {
-        hub: HubBuilder::new(&link)?
-            .option("--upgrade-timeout", "3s")
-            .option("--drain-window", "0"),
-        link,
-        _directory: directory,
-    })
-}
-
-/// Puts a shell script in the place of the program.
-fn replace(link: &Path, script: &str) -> Outcome<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let new = link.with_extension("new");
-    std::fs::write(&new, format!("#!/bin/sh\n{script}\n"))?;
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
-    std::fs::rename(&new, link)?;
-    Ok(())
+    let link = ProgramLink::to(env!("CARGO_BIN_EXE_gush"))?;
+    let hub = HubBuilder::new(link.path())?
+        .option("--upgrade-timeout", "3s")
+        .option("--drain-window", "0");
+    Ok(Linked { hub, link })
 }
 
 fn publish(hub: &HubProcess, data: &str) -> Outcome<String> {
@@ -176,7 +160,7 @@ fn goes_on_as_before(disk: bool, script: &str, said: &str) -> Outcome<()> {
     let before = publish(&hub, "before")?;
     let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
     let mut publisher = hub.connect()?;
-    replace(&linked.link, script)?;
+    linked.link.replace(script)?;
     let mut order = Connection::open(hub.admin()?)?;
     order.send_request(&Request::new("POST", "/upgrade").header("Content-Length", "0"))?;
     // While it is tried.
@@ -300,10 +284,9 @@ fn a_new_process_that_cannot_have_the_log_changes_nothing() -> Outcome<()> {
 fn a_signal_starts_what_is_at_the_path() -> Outcome<()> {
     let linked = linked()?;
     let mut hub = linked.hub.disk().start()?;
-    replace(
-        &linked.link,
-        &format!("echo the new one >&2\nexec {REAL} \"$@\""),
-    )?;
+    linked
+        .link
+        .replace(&format!("echo the new one >&2\nexec {REAL} \"$@\""))?;
     let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
     hub.signal("USR2")?;
     hub.wait_stderr(&["the new one"])?;

@@ -2,10 +2,9 @@
 //! fails once it serves.
 
 use gush_testkit::{
-    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, Response, eventually,
-    exchange,
+    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, ProgramLink, Request, Response,
+    eventually, exchange,
 };
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 const REAL: &str = env!("CARGO_BIN_EXE_gush");
@@ -14,42 +13,28 @@ const TOPIC: &str = "https://failures.example/1";
 /// A hub started by a link, which can be made to lead elsewhere.
 struct Linked {
     hub: HubBuilder,
-    link: PathBuf,
-    directory: tempfile::TempDir,
+    link: ProgramLink,
 }
 
 fn linked() -> Outcome<Linked> {
-    let directory = tempfile::tempdir()?;
-    let link = directory.path().join("gush");
-    std::os::unix::fs::symlink(REAL, &link)?;
+    let link = ProgramLink::to(REAL)?;
     Ok(Linked {
-        hub: HubBuilder::new(&link)?.disk(),
+        hub: HubBuilder::new(link.path())?.disk(),
         link,
-        directory,
     })
 }
 
 impl Linked {
-    /// Puts a shell script in the place of the program.
-    fn replace(&self, script: &str) -> Outcome<()> {
-        let new = self.link.with_extension("new");
-        std::fs::write(&new, format!("#!/bin/sh\n{script}\n"))?;
-        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
-        std::fs::rename(&new, &self.link)?;
-        Ok(())
-    }
-
     /// The program itself is there again.
     fn restored(&self) -> Outcome<HubBuilder> {
-        self.replace(&format!("exec {REAL} \"$@\""))?;
+        self.link.replace(&format!("exec {REAL} \"$@\""))?;
         Ok(self.hub.clone())
     }
 
     /// The next new process says that it is there, and goes on once the second file is.
     fn replace_by_a_slow_one(&self) -> Outcome<(PathBuf, PathBuf)> {
-        let place = |name: &str| self.directory.path().join(name);
-        let (there, go) = (place("there"), place("go"));
-        self.replace(&format!(
+        let (there, go) = (self.link.beside("there"), self.link.beside("go"));
+        self.link.replace(&format!(
             "touch '{}'\nuntil [ -e '{}' ]; do sleep 0.02; done\nexec {REAL} \"$@\"",
             there.display(),
             go.display()
@@ -258,7 +243,7 @@ fn a_new_process_that_fails_once_it_serves_is_the_hubs_failure() -> Outcome<()> 
     let hear = |text: &str| {
         format!("until dd bs=65536 count=1 2>/dev/null <&0 | grep -q {text}; do :; done\n")
     };
-    linked.replace(
+    linked.link.replace(
         &[
             hear("Hello"),
             say(r#"{"Ready":{"version":2,"takes_streams":true}}"#),

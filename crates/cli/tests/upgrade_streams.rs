@@ -2,11 +2,11 @@
 //! goes over with them. Those that cannot go end with their own `retry:` and resume.
 
 use gush_testkit::{
-    Claims, Connection, Curl, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseItem,
-    SseStream, encode_form, eventually, exchange, peers, proxy_v2, write_certificate,
+    Claims, Connection, Curl, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, ProgramLink,
+    Request, SseItem, SseStream, encode_form, eventually, exchange, peers, proxy_v2,
+    write_certificate,
 };
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 
 const HUB: &str = "/.well-known/mercure";
 const TOPIC: &str = "https://streams.example/1";
@@ -325,22 +325,14 @@ fn whom_a_proxy_names_counts_as_before() -> Outcome<()> {
 /// enough have left.
 #[test]
 fn streams_go_over_to_a_lower_limit() -> Outcome<()> {
-    let directory = tempfile::tempdir()?;
-    let link = directory.path().join("gush");
     let real = env!("CARGO_BIN_EXE_gush");
-    std::os::unix::fs::symlink(real, &link)?;
-    let mut hub = HubBuilder::new(&link)?.start()?;
+    let link = ProgramLink::to(real)?;
+    let mut hub = HubBuilder::new(link.path())?.start()?;
     let mut streams = Vec::new();
     for _ in 0..4 {
         streams.push(hub.subscribe(&[("topic", TOPIC)])?);
     }
-    let script = directory.path().join("script");
-    std::fs::write(
-        &script,
-        format!("#!/bin/sh\nexec {real} \"$@\" --max-connections 2\n"),
-    )?;
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
-    std::fs::rename(&script, &link)?;
+    link.replace(&format!("exec {real} \"$@\" --max-connections 2"))?;
     upgrade(&mut hub)?;
     hub.wait_metric("gush_streams_taken_over_total", |taken| taken == 4)?;
     // The admin listener has places of its own.

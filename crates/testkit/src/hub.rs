@@ -308,7 +308,8 @@ impl HubProcess {
     }
 }
 
-fn send_signal(name: &str, pid: u32) -> Outcome<()> {
+/// Sends a signal, such as `TERM`, to whatever process has that number.
+pub fn send_signal(name: &str, pid: u32) -> Outcome<()> {
     let status = Command::new("kill")
         .arg(format!("-{name}"))
         .arg(pid.to_string())
