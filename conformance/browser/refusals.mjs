@@ -243,22 +243,8 @@ const main = async () => {
     for (const { name, body } of cases) await report.run(name, body);
   } finally {
     await browser.close();
+    rmSync(folder, { recursive: true, force: true });
   }
 };
 
-const watchdog = setTimeout(() => {
-  report.notOk('the whole run', 'over 5 minutes');
-  report.end();
-  process.exit();
-}, 300_000);
-
-try {
-  await main();
-} catch (error) {
-  report.notOk('the run', `${error.message}\n${hub.stderr}`);
-}
-clearTimeout(watchdog);
-hub.remove();
-rmSync(folder, { recursive: true, force: true });
-report.end();
-process.exit();
+await report.whole(main, hub, 5);

@@ -347,17 +347,4 @@ const main = async () => {
   report.check('no errors in the console but those of cut connections', complaints);
 };
 
-const watchdog = setTimeout(() => {
-  report.notOk('the whole run', 'over 4 minutes');
-  report.end();
-  process.exit();
-}, 240_000);
-
-try {
-  await main();
-} catch (error) {
-  report.notOk('the run', `${error.message}\n${hub.stderr}`);
-}
-clearTimeout(watchdog);
-hub.remove();
-report.end();
+await report.whole(main, hub, 4);

@@ -169,6 +169,24 @@ export class Report {
     }
   }
 
+  /** Runs all of `main` within so many minutes, puts the hub away and ends the process. */
+  async whole(main, hub, minutes) {
+    const watchdog = setTimeout(() => {
+      this.notOk('the whole run', `over ${minutes} minutes`);
+      this.end();
+      process.exit();
+    }, minutes * 60_000);
+    try {
+      await main();
+    } catch (error) {
+      this.notOk('the run', `${error.message}\n${hub.stderr}`);
+    }
+    clearTimeout(watchdog);
+    hub.remove();
+    this.end();
+    process.exit();
+  }
+
   end() {
     console.log(`${this.passed} passed, ${this.failed} failed`);
     process.exitCode = this.failed === 0 ? 0 : 1;
