@@ -35,23 +35,26 @@ fn looks(
     steps
 }
 
-/// The highest step that waits of this length lead to, one after the other.
-fn highest_with_waits(wait: Duration) -> Step {
-    let (hub, mut watcher) = (hub(), Watcher::default());
-    let mut waiting = Some(hub.log_waits.begin(1, 10));
-    let mut ends_at = hub.clock.now() + wait;
-    let steps = looks(&hub, &mut watcher, 40, || {
+/// The highest step within 40 s of things that take so long, one after the other.
+fn highest(hub: &Hub, each: Duration, mut again: impl FnMut()) -> Step {
+    again();
+    let mut ends_at = hub.clock.now() + each;
+    let steps = looks(hub, &mut Watcher::default(), 40, || {
         if hub.clock.now() >= ends_at {
-            drop(waiting.take());
-            waiting = Some(hub.log_waits.begin(1, 10));
-            ends_at = hub.clock.now() + wait;
+            again();
+            ends_at = hub.clock.now() + each;
         }
     });
-    steps
-        .iter()
-        .map(|(step, _)| *step)
-        .max()
-        .unwrap_or_default()
+    let steps = steps.iter().map(|(step, _)| *step);
+    steps.max().unwrap_or_default()
+}
+
+fn highest_with_waits(wait: Duration) -> Step {
+    let (hub, mut waiting) = (hub(), None);
+    highest(&hub, wait, || {
+        drop(waiting.take());
+        waiting = Some(hub.log_waits.begin(1, 10));
+    })
 }
 
 /// Between two answers the log looks idle.
@@ -70,25 +73,16 @@ fn a_log_that_answers_slowly_each_time_leads_to_its_step() {
     }
 }
 
-/// The highest step that turns of this length lead to, one after the other.
 fn highest_with_turns(turn: Duration) -> Step {
-    let (hub, mut watcher) = (hub(), Watcher::default());
-    let shard = &hub.metrics.shards[0].turn;
-    let now_ms = || hub.clock.now_ms();
-    shard.begin(now_ms());
-    let mut ends_at = hub.clock.now() + turn;
-    let steps = looks(&hub, &mut watcher, 40, || {
-        if hub.clock.now() >= ends_at {
-            shard.end(now_ms());
-            shard.begin(now_ms());
-            ends_at = hub.clock.now() + turn;
+    let hub = hub();
+    let (shard, mut is_begun) = (&hub.metrics.shards[0].turn, false);
+    highest(&hub, turn, || {
+        if is_begun {
+            shard.end(hub.clock.now_ms());
         }
-    });
-    steps
-        .iter()
-        .map(|(step, _)| *step)
-        .max()
-        .unwrap_or_default()
+        shard.begin(hub.clock.now_ms());
+        is_begun = true;
+    })
 }
 
 #[test]
