@@ -11,11 +11,15 @@ use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use gush_hub::config::{Settings, Sources};
 use gush_hub::matcher_table::MatcherTable;
 use gush_hub::topic::Matcher;
 use gush_hub::window::Window;
 use gush_log::{Conflation, DiskConfig, DiskLog, Draft, Log, MemoryConfig, MemoryLog, Sync};
+
+#[path = "support/hub.rs"]
+mod support;
+
+use support::{KEY, hub};
 
 /// The system's allocator, with counts for each thread.
 struct Counting;
@@ -151,39 +155,11 @@ fn taken_here(work: impl FnOnce()) -> (u64, i64) {
 /// log keeps as the event: the list of topics, the topic, the data.
 const PUBLISH_TAKINGS_MAX: u64 = 8;
 
-const KEY: &str = "a-key-of-this-test-and-of-no-other-use";
+/// So that the log and the window have seen their load soon.
+const FEW_EVENTS: &[(&str, &str)] = &[("retention_events", "1000"), ("window_events", "500")];
 
 /// Far beyond what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A hub in this process with one shard, on a port of its own, until the process ends.
-fn hub() -> SocketAddr {
-    let flag = |key, value: &str| (key, vec![value.to_owned()]);
-    let sources = Sources {
-        flags: vec![
-            flag("listen", "127.0.0.1:0"),
-            flag("admin_listen", "off"),
-            flag("log", "memory"),
-            flag("retention_events", "1000"),
-            flag("window_events", "500"),
-            flag("publisher_key", KEY),
-            flag("anonymous", "true"),
-            flag("shards", "1"),
-            flag("stream_log", "off"),
-        ],
-        ..Sources::none()
-    };
-    let loaded = Settings::load(&sources).expect("settings of this test");
-    let (tell, told) = mpsc::sync_channel(1);
-    std::thread::spawn(move || {
-        let reload = || Settings::load(&Sources::none());
-        let ready = Box::new(move |started: &gush_hub::Started| {
-            let _ = tell.send(started.public[0]);
-        });
-        gush_hub::serve(loaded, &reload, ready).expect("a hub that runs");
-    });
-    told.recv_timeout(PATIENCE).expect("a hub")
-}
 
 fn connect(address: SocketAddr) -> BufReader<TcpStream> {
     let socket = TcpStream::connect(address).expect("a connection");
@@ -270,7 +246,7 @@ static HUB: Mutex<()> = Mutex::new(());
 #[test]
 fn a_shard_takes_nothing_for_events_and_deliveries() {
     let _alone = HUB.lock().unwrap_or_else(PoisonError::into_inner);
-    let address = hub();
+    let address = hub(FEW_EVENTS);
     let topics = ["%2Fbooks%2F1", "%2Fbooks%2F%7Bid%7D", "*", "%7B%2Brest%7D"];
     let topics = topics.iter().cycle().take(100);
     let mut subscribers: Vec<_> = topics.map(|topic| subscribe(address, topic)).collect();
@@ -300,7 +276,7 @@ fn what_a_crowd_took_is_given_back() {
     /// Maps of addresses and queues between threads, which keep their size.
     const KEPT_BYTES: u64 = 8 << 10;
     let _alone = HUB.lock().unwrap_or_else(PoisonError::into_inner);
-    let address = hub();
+    let address = hub(FEW_EVENTS);
     let held = || bytes_of(&["shard-0", "http", "stream-log"]);
     let wait_until = |most: u64| {
         let begin = Instant::now();

@@ -4,10 +4,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gush_hub::config::{Settings, Sources};
 use gush_hub::dialect::{HUB_PATH, PAIRS_MAX, publish_request};
 use gush_hub::form::parse_pairs;
 use gush_testkit::{PATIENCE, Request, SseStream};
@@ -21,9 +20,11 @@ use tokio::io::AsyncWriteExt;
 #[path = "framing/mutation.rs"]
 mod mutation;
 
-use mutation::{Mutator, healthz, publish};
+#[path = "support/hub.rs"]
+mod support;
 
-const KEY: &str = "a-key-of-this-test-and-of-no-other-use";
+use mutation::{Mutator, healthz, publish};
+use support::{KEY, hub};
 
 /// Mutated conversations of one run.
 const ROUNDS: usize = 2000;
@@ -31,33 +32,6 @@ const ROUNDS: usize = 2000;
 /// How long the hub may be silent before this side ends its own: far more than it takes to answer
 /// what it has read, and no more than a delay where the machine is slow.
 const SILENCE: Duration = Duration::from_millis(250);
-
-/// A hub in this process, on a port of its own, until the process ends.
-fn hub() -> SocketAddr {
-    let flag = |key, value: &str| (key, vec![value.to_owned()]);
-    let sources = Sources {
-        flags: vec![
-            flag("listen", "127.0.0.1:0"),
-            flag("admin_listen", "off"),
-            flag("log", "memory"),
-            flag("publisher_key", KEY),
-            flag("anonymous", "true"),
-            flag("shards", "1"),
-            flag("stream_log", "off"),
-        ],
-        ..Sources::none()
-    };
-    let loaded = Settings::load(&sources).expect("settings of this test");
-    let (tell, told) = mpsc::sync_channel(1);
-    std::thread::spawn(move || {
-        let reload = || Settings::load(&Sources::none());
-        let ready = Box::new(move |started: &gush_hub::Started| {
-            let _ = tell.send(started.public[0]);
-        });
-        gush_hub::serve(loaded, &reload, ready).expect("a hub that runs");
-    });
-    told.recv_timeout(PATIENCE).expect("a hub")
-}
 
 /// A request as hyper sees it.
 #[derive(Debug)]
@@ -183,7 +157,7 @@ struct Judge {
 
 impl Judge {
     fn new() -> Self {
-        let hub = hub();
+        let hub = hub(&[]);
         let claims = serde_json::json!({ "mercure": { "publish": ["*"] } });
         let token = gush_hub::keys::sign(&claims, KEY, None).expect("a token");
         let request = Request::get(&format!("{HUB_PATH}?topic=*"));
