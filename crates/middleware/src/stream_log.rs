@@ -446,41 +446,60 @@ mod tests {
         assert!(text.contains(r#"subject="a\" b\nrecord=forged""#), "{text}");
     }
 
-    /// Waits for a word before each write.
-    struct Stuck(mpsc::Receiver<()>);
+    /// Says that a write has begun, and stays in it until the other end of `free` is dropped.
+    struct Stuck {
+        begun: mpsc::SyncSender<()>,
+        free: mpsc::Receiver<()>,
+    }
 
     impl Write for Stuck {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.recv().map_err(io::Error::other)?;
-            Ok(bytes.len())
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            let _ = self.begun.try_send(());
+            self.free.recv().map_err(io::Error::other)?;
+            unreachable!("nobody says anything on it")
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
 
+    /// A log of `records_max` whose writer is in a write that ends when the other thing is dropped.
+    /// What the writer took into that write before it began counts for no place in the queue, so
+    /// whoever counts places waits for this.
+    fn stuck(records_max: usize) -> (StreamLog, mpsc::SyncSender<()>) {
+        let (begun, has_begun) = mpsc::sync_channel(1);
+        let (held, free) = mpsc::sync_channel(0);
+        let sink = Stuck { begun, free };
+        let log = StreamLog::start(sink, LogFormat::Json, records_max).expect("a thread");
+        log.opened(opened());
+        has_begun.recv().expect("the record is written");
+        (log, held)
+    }
+
     #[test]
     fn a_stuck_sink_drops_records_and_holds_up_nobody() {
-        let (free, stuck) = mpsc::sync_channel(0);
-        let log = StreamLog::start(Stuck(stuck), LogFormat::Json, 4).expect("a thread");
+        let (log, held) = stuck(4);
         for _ in 0..1000 {
             log.opened(opened());
         }
-        // Four wait, and one may be with the writer.
-        assert!(log.dropped() >= 995, "{}", log.dropped());
-        drop(free);
+        assert_eq!(log.dropped(), 996, "four wait");
+        drop(held);
         log.finish(PATIENCE);
+        assert_eq!(
+            log.dropped(),
+            1001,
+            "the four and the one that was stuck are lost, too"
+        );
     }
 
     #[test]
     fn the_end_does_not_wait_for_a_stuck_sink() {
-        let (free, stuck) = mpsc::sync_channel(0);
-        let log = StreamLog::start(Stuck(stuck), LogFormat::Json, 4).expect("a thread");
+        let (log, held) = stuck(4);
         for _ in 0..10 {
             log.opened(opened());
         }
         log.finish(Duration::from_millis(50));
-        drop(free);
+        drop(held);
     }
 
     /// A disk with room for so many bytes, of which more is made after the first failure.
