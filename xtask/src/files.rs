@@ -41,7 +41,8 @@ pub(crate) fn list(root: &Path) -> io::Result<Vec<PathBuf>> {
                 if !is_hidden && !SKIPPED.contains(&name.as_ref()) {
                     folders.push(entry.path());
                 }
-            } else if kind.is_file() {
+            } else if kind.is_file() && name != ".git" {
+                // A linked worktree of git has a file of that name.
                 let path = entry.path();
                 found.push(
                     path.strip_prefix(root)

@@ -3,7 +3,7 @@
 use crate::{Connection, Failure, Outcome, PATIENCE, Request};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::Read as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Writes the bytes one at a time, each in a packet of its own.
@@ -12,6 +12,14 @@ pub fn send_byte_by_byte(connection: &mut Connection, bytes: &[u8]) -> Outcome<(
         connection.send(std::slice::from_ref(byte))?;
     }
     Ok(())
+}
+
+/// A connection from this address of the machine, such as another one of the loopback's.
+pub fn open_from(source: IpAddr, address: SocketAddr) -> Outcome<Connection> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    Connection::over(socket.into(), address)
 }
 
 /// A connection whose receive buffer is as small as the kernel allows (a few KiB), so that a

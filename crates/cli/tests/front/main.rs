@@ -3,5 +3,6 @@
 
 mod curl;
 mod doctor;
+mod hubs;
 mod proxy;
 mod streams;

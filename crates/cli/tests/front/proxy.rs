@@ -2,7 +2,7 @@
 
 use gush_testkit::{
     CertificateFiles, Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request,
-    Response, SseStream, encode_form, eventually, exchange, write_certificate,
+    Response, SseStream, encode_form, eventually, exchange, peers::open_from, write_certificate,
 };
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -35,18 +35,21 @@ fn own_address() -> SocketAddr {
 
 /// A hub that comes back on the address it had.
 pub(crate) fn hub(options: &[(&str, &str)]) -> Outcome<HubProcess> {
+    builder(options)?.start()
+}
+
+/// The same before its start.
+pub(crate) fn builder(options: &[(&str, &str)]) -> Outcome<HubBuilder> {
     let address = own_address().to_string();
     let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()
         .without_listeners()
         .option("--listen", &address)
         .option("--admin-listen", "127.0.0.1:0");
-    options
-        .iter()
-        .fold(builder, |builder, (name, value)| {
-            builder.option(name, value)
-        })
-        .start()
+    let options = options.iter();
+    Ok(options.fold(builder, |builder, (name, value)| {
+        builder.option(name, value)
+    }))
 }
 
 /// A running proxy; stopped when dropped.
@@ -155,6 +158,13 @@ impl Front {
     /// A request on a connection of its own, and its answer.
     pub(crate) fn exchange(&self, request: &Request) -> Outcome<Response> {
         exchange(self.plain, request)
+    }
+
+    /// Subscribes with this request from an address of the loopback.
+    pub(crate) fn sent_from(&self, source: [u8; 4], request: &Request) -> Outcome<Connection> {
+        let mut connection = open_from(source.into(), self.plain)?;
+        connection.send_request(request)?;
+        Ok(connection)
     }
 
     /// A connection whose request has been sent.
