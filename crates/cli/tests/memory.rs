@@ -1,8 +1,10 @@
 //! What an idle stream costs in user memory: the budget's arithmetic against the resident set of
 //! the real binary.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 
 use gush_hub::budget::{OWN_TOPIC_STREAM_BYTES_MAX, STREAM_BYTES, STREAM_BYTES_MAX};
@@ -32,6 +34,21 @@ fn an_idle_stream_with_a_topic_of_its_own_costs_what_the_budget_says() {
     let topic_of = |number| format!("https://example.com/users/{number}");
     let measured = measure(OWN_TOPIC_STREAM_BYTES_MAX, topic_of);
     eprintln!("{measured} B a stream; promised {OWN_TOPIC_STREAM_BYTES_MAX} B");
+    assert!(measured <= OWN_TOPIC_STREAM_BYTES_MAX);
+}
+
+#[test]
+fn a_stream_of_a_burst_costs_no_more() {
+    let measured = measure_burst(STREAM_BYTES_MAX, |_| "a".to_owned());
+    eprintln!("{measured} B a stream of a burst; promised {STREAM_BYTES_MAX} B");
+    assert!(measured <= STREAM_BYTES_MAX);
+}
+
+#[test]
+fn a_stream_of_a_burst_with_a_topic_of_its_own_costs_no_more() {
+    let topic_of = |number| format!("https://example.com/users/{number}");
+    let measured = measure_burst(OWN_TOPIC_STREAM_BYTES_MAX, topic_of);
+    eprintln!("{measured} B a stream of a burst; promised {OWN_TOPIC_STREAM_BYTES_MAX} B");
     assert!(measured <= OWN_TOPIC_STREAM_BYTES_MAX);
 }
 
@@ -145,25 +162,64 @@ fn measure_with(options: &[&str], most: usize, topic_of: impl Fn(usize) -> Strin
     })
 }
 
-/// Bytes of the resident set for each of so many connections, behind some that are open already:
-/// once they are at most `most`, since the hub gives back what opening took when it is calm, or
-/// else when patience is at its end.
+/// Requests of a burst that are under way at once: as many as a busy generator's, so that what
+/// stays is made between what each of them needs for a moment.
+const UNDER_WAY: usize = 200;
+
+/// The same where all is opened as fast as the hub can.
+fn measure_burst(most: usize, topic_of: impl Fn(usize) -> String) -> usize {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush")).expect("a directory");
+    measure_opened(builder, STREAMS, most, |address, numbers| {
+        let mut streams = Vec::new();
+        let mut waiting = VecDeque::new();
+        for number in numbers {
+            if waiting.len() == UNDER_WAY {
+                streams.extend(waiting.pop_front().map(answered));
+            }
+            let mut socket = TcpStream::connect(address).expect("connects");
+            request(&mut socket, &topic_of(number));
+            waiting.push_back((socket, number));
+        }
+        streams.extend(waiting.into_iter().map(answered));
+        streams
+    })
+}
+
+fn answered((mut socket, number): (TcpStream, usize)) -> TcpStream {
+    expect_head(&mut socket, number);
+    socket
+}
+
+/// Bytes of the resident set for each of so many connections, opened one after the other.
 fn measure_in<S>(
     builder: HubBuilder,
     count: usize,
     most: usize,
     open: impl Fn(TcpStream, usize) -> S,
 ) -> usize {
+    measure_opened(builder, count, most, |address, numbers| {
+        let connect = |number| open(TcpStream::connect(address).expect("connects"), number);
+        numbers.map(connect).collect()
+    })
+}
+
+/// Bytes of the resident set for each of so many connections, behind some that are open already:
+/// once they are at most `most`, since the hub gives back what opening took when it is calm, or
+/// else when patience is at its end.
+fn measure_opened<S>(
+    builder: HubBuilder,
+    count: usize,
+    most: usize,
+    open: impl Fn(SocketAddr, Range<usize>) -> Vec<S>,
+) -> usize {
     gush_hub::limits::raise_descriptors();
     // Without heartbeats nothing is written while the test looks.
     let builder = builder.subscriber_key(None).anonymous();
     let hub = builder.option("--heartbeat", "off").start().expect("a hub");
-    let address: SocketAddr = hub.address();
-    let connect = |number| open(TcpStream::connect(address).expect("connects"), number);
     let warm_up = WARM_UP.min(count);
-    let mut streams: Vec<S> = (0..warm_up).map(connect).collect();
+    let mut streams = open(hub.address(), 0..warm_up);
     let before = resident_bytes(hub.pid());
-    streams.extend((warm_up..warm_up + count).map(connect));
+    streams.extend(open(hub.address(), warm_up..warm_up + count));
     let each = || resident_bytes(hub.pid()).saturating_sub(before) / count;
     let settled = eventually("what opening took is given back", PATIENCE, || {
         let each = each();
@@ -176,9 +232,17 @@ fn measure_in<S>(
 
 /// Subscribes and waits for the answer's head.
 fn ask(stream: &mut (impl Read + Write), topic: &str, number: usize) {
+    request(stream, topic);
+    expect_head(stream, number);
+}
+
+fn request(stream: &mut impl Write, topic: &str) {
     let request =
         format!("GET /.well-known/mercure?topic={topic} HTTP/1.1\r\nHost: hub.example\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sends");
+}
+
+fn expect_head(stream: &mut impl Read, number: usize) {
     let mut head = [0; 1024];
     let count = stream.read(&mut head).expect("an answer");
     assert!(head[..count].starts_with(b"HTTP/1.1 200 "), "{number}");

@@ -212,6 +212,7 @@ impl Hub {
                 }
             };
         }
+        shard.inbox.drop_leftovers();
         let refused = shard.inbox.send(Command::Subscribe(Box::new(subscriber)));
         if let Err(Command::Subscribe(subscriber)) = refused {
             self.end(*subscriber);

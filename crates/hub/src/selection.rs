@@ -23,6 +23,17 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// A copy that shares no texts with this one: made of memory of the thread that calls.
+    pub(crate) fn copied(&self) -> Self {
+        Self {
+            matchers: self.matchers.iter().map(Matcher::copied).collect(),
+            grants: self.grants.iter().map(Matcher::copied).collect(),
+            wants_gap: self.wants_gap,
+            told_until: self.told_until,
+            places: self.places.clone(),
+        }
+    }
+
     /// Whether an event is for this subscriber: one of its topics matches a matcher and, if it is
     /// private, one of them (not necessarily the same) matches a grant.
     ///

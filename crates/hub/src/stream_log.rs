@@ -58,7 +58,7 @@ struct Extra {
 }
 
 impl StreamName {
-    fn of(client: Client) -> Self {
+    fn of(client: &Client) -> Self {
         let address = match client.address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
@@ -66,8 +66,8 @@ impl StreamName {
         let has_extra = client.subject.is_some() || client.trace_id.is_some();
         let extra = has_extra.then(|| {
             Arc::new(Extra {
-                subject: client.subject.unwrap_or_default().into(),
-                trace_id: client.trace_id.unwrap_or_default().into(),
+                subject: client.subject.as_deref().unwrap_or_default().into(),
+                trace_id: client.trace_id.as_deref().unwrap_or_default().into(),
             })
         });
         Self { address, extra }
@@ -144,7 +144,7 @@ impl StreamRecords {
 
     /// A stream begins; whom it is for, as its end is told and as an upgrade hands it over. That is
     /// kept also where no records are written: limits count it in the new process.
-    pub(crate) fn opened(&self, client: Client, matchers: &Arc<[Matcher]>) -> StreamName {
+    pub(crate) fn opened(&self, client: &Client, matchers: &Arc<[Matcher]>) -> StreamName {
         let name = StreamName::of(client);
         if let Some(running) = &self.0 {
             running.log.opened(Arc::new(Stream {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gush_log::{Bounds, Flow, Located, Log, Offset, Position, ReadLimit};
 use http::HeaderMap;
 
-use crate::admit::{self, ConnectionPermit, Held, Rejection, Shares};
+use crate::admit::{self, ConnectionPermit, Rejection, Shares};
 use crate::dialect::{self, Cursor, EARLIEST, PAIRS_MAX, SubscribeRequest};
 use crate::form::{Pair, parse_pairs};
 use crate::hub::Hub;
@@ -78,11 +78,8 @@ impl Admission {
             told_level: self.told_level,
             place: self.place?,
             client: Some(self.client),
-            held: Box::new(Held {
-                connection,
-                subject: subject.map(Box::new),
-                ..Held::default()
-            }),
+            connection,
+            subject,
             resumed: None,
         })
     }

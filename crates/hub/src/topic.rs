@@ -123,6 +123,15 @@ impl Matcher {
         })
     }
 
+    /// The same as a clone, but with a text and a compiled form of its own.
+    pub(crate) fn copied(&self) -> Self {
+        let template = self.template.as_deref();
+        Self {
+            text: Arc::from(&*self.text),
+            template: template.map(|template| Arc::new(template.clone())),
+        }
+    }
+
     /// The text as it was given.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -206,6 +206,9 @@ impl Watcher {
             }
         }
         if self.crowd.note(hub.connections()) {
+            for shard in &hub.shards {
+                shard.inbox.drop_leftovers();
+            }
             crowd_gone::give_back();
         }
     }

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::admit::Held;
+use gush_middleware::KeyedPermit;
+
+use super::leftovers::{Leftover, Leftovers};
+use crate::admit::ConnectionPermit;
 use crate::balance::Due;
 use crate::peer::Client;
 use crate::presence::Attendance;
@@ -44,8 +47,10 @@ pub struct NewSubscriber {
     pub place: ShardPlace,
     /// Whom it is for, for the records of its begin and end.
     pub client: Option<Client>,
-    /// What is given back when the stream ends.
-    pub held: Box<Held>,
+    /// Its place in the limit of connections, given back when the stream ends.
+    pub connection: ConnectionPermit,
+    /// Its share of its subject's, given back then, too.
+    pub subject: Option<KeyedPermit>,
     /// Where another process left off with it.
     pub resumed: Option<Resumed>,
 }
@@ -166,6 +171,7 @@ pub struct Inbox {
     sockets: AtomicUsize,
     /// The slowest readers are to be ended; see [`Self::ask_to_shed`].
     shed: AtomicBool,
+    leftovers: Leftovers,
 }
 
 impl Inbox {
@@ -177,6 +183,7 @@ impl Inbox {
             vacant: AtomicBool::new(true),
             sockets: AtomicUsize::new(0),
             shed: AtomicBool::new(false),
+            leftovers: Leftovers::default(),
         }
     }
 
@@ -203,6 +210,17 @@ impl Inbox {
 
     pub(super) fn is_shed_asked(&self) -> bool {
         self.shed.swap(false, Ordering::Relaxed)
+    }
+
+    /// What is left of newcomers, for another thread to drop. Empties `more`.
+    pub(super) fn put_leftovers(&self, more: &mut Vec<Leftover>) {
+        self.leftovers.put(more);
+    }
+
+    /// Drops what is left of newcomers. Called by who brings the next one, and when a crowd has
+    /// come.
+    pub(crate) fn drop_leftovers(&self) {
+        drop(self.leftovers.take());
     }
 
     /// Gives a socket's place back.

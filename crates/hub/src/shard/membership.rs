@@ -1,7 +1,5 @@
 //! Taking subscribers in and letting them go.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +7,10 @@ use std::time::Duration;
 use mio::Token;
 
 use super::inbox::{NewSubscriber, SubscriberKey};
+use super::leftovers::Leftover;
 use super::subscriber::{Membership, Memberships, NEVER, Phase, Subscriber};
 use super::{Shard, introduce};
+use crate::admit::Held;
 use crate::clock::{TICK_MS, ticks};
 use crate::close::CloseReason;
 use crate::frame::Frame;
@@ -18,43 +18,6 @@ use crate::matcher_table::MatcherId;
 use crate::selection::Selection;
 use crate::socket::{Arriving, Sink, reason_of};
 use crate::stream_log::Sums;
-
-/// The different selections of a shard's subscribers, counted by use: thousands of streams of one
-/// page ask for the same.
-#[derive(Debug, Default)]
-pub(super) struct Selections(HashMap<Arc<Selection>, u32>);
-
-impl Selections {
-    /// The one that stands for all that are equal.
-    fn intern(&mut self, selection: Arc<Selection>) -> Arc<Selection> {
-        match self.0.entry(selection) {
-            Entry::Occupied(mut found) => {
-                *found.get_mut() += 1;
-                Arc::clone(found.key())
-            }
-            Entry::Vacant(place) => {
-                let selection = Arc::clone(place.key());
-                place.insert(1);
-                selection
-            }
-        }
-    }
-
-    fn release(&mut self, selection: &Arc<Selection>) {
-        let Some(uses) = self.0.get_mut(selection) else {
-            return;
-        };
-        *uses -= 1;
-        if *uses > 0 {
-            return;
-        }
-        self.0.remove(selection);
-        // Memory comes back after a crowd has left.
-        if self.0.capacity() > 8 * self.0.len().max(64) {
-            self.0.shrink_to(2 * self.0.len());
-        }
-    }
-}
 
 impl Memberships {
     /// Whether one of them is among the matchers, which ascend as these do. The fewer are looked
@@ -95,20 +58,24 @@ impl Shard {
                 return;
             }
         };
-        let selection = self.selections.intern(new.selection);
+        let selection = self.selections.intern(&new.selection);
         let policy = self.shared.policy.load();
         let resumed = new.resumed;
         self.metrics.opened(sink.kind());
         self.shared.crowd.join();
         self.metrics.behind.add(1);
         new.place.settle();
-        // Anew, in this thread's part of the heap: what lives long would keep pages of the HTTP
-        // threads' part, between what they need for a moment while many streams begin.
-        let mut held = Box::new(*new.held);
+        let client = new.client.as_ref();
         let records = &self.shared.stream_log;
-        held.name = new
-            .client
-            .map(|client| records.opened(client, &selection.matchers));
+        let name = client.map(|client| records.opened(client, &selection.matchers));
+        let held = Box::new(Held {
+            connection: new.connection,
+            subject: new.subject.map(Box::new),
+            name,
+            greatest_lag: 0,
+        });
+        self.leftovers
+            .push(Leftover::new(new.selection, new.client));
         let key = self.subscribers.insert(Subscriber {
             sink,
             memberships: Memberships::default(),

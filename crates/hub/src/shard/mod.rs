@@ -71,6 +71,12 @@ mod places;
 // One subscriber's state.
 mod subscriber;
 
+// Equal selections, each kept once.
+mod selections;
+
+// What goes back to the threads that made it.
+mod leftovers;
+
 #[cfg(test)]
 mod tests;
 
@@ -82,8 +88,9 @@ use behind::Behind;
 use flush::Held;
 pub(crate) use inbox::Way;
 pub use inbox::{Command, HandOver, Inbox, NewSubscriber, Resumed, ShardPlace, SubscriberKey};
-use membership::Selections;
+use leftovers::Leftover;
 use rebalance::Rebalance;
+use selections::Selections;
 use subscriber::{Sent, Subscribers};
 use turn::{NOBODY, Visit};
 use wheel::Wheel;
@@ -287,6 +294,7 @@ pub(crate) struct Shard {
     /// Kept between turns for their capacity.
     entries: Vec<Arc<Entry>>,
     commands: VecDeque<Command>,
+    leftovers: Vec<Leftover>,
     spare_matched: Vec<Vec<MatcherId>>,
 }
 
@@ -328,6 +336,7 @@ impl Shard {
             cut_lines: HashMap::new(),
             entries: Vec::new(),
             commands: VecDeque::new(),
+            leftovers: Vec::new(),
             spare_matched: Vec::new(),
         };
         // The thread waits for nothing else.
@@ -461,6 +470,7 @@ impl Shard {
             }
             self.visit.subject = NOBODY;
         }
+        self.inbox.put_leftovers(&mut self.leftovers);
     }
 
     fn is_done(&self) -> bool {

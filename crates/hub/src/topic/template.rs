@@ -49,7 +49,7 @@ pub(super) enum TemplateError {
 }
 
 /// A compiled template. It holds byte ranges of the text it was parsed from, not copies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Template {
     /// Length of the literal before the first expression, in bytes.
     prefix_bytes: u16,
@@ -60,7 +60,7 @@ pub(super) struct Template {
 }
 
 /// The parts of a template. Most have one or two expressions, and then no allocation of their own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Parts {
     One([Part; 1]),
     Three([Part; 3]),
@@ -85,7 +85,7 @@ impl Parts {
     }
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Part {
     /// The bytes `from..to` of the text.
     Literal {

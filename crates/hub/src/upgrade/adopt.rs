@@ -16,7 +16,7 @@ use super::arrivals::Arriving;
 use super::channel::Channel;
 use super::message::{ClientNote, ConnectionNote, DoorNote, StreamNote};
 use crate::accept::{self, Listener};
-use crate::admit::{ConnectionPermit, Held};
+use crate::admit::ConnectionPermit;
 use crate::clock::ticks;
 use crate::close::CloseReason;
 use crate::frame::Framing;
@@ -152,11 +152,8 @@ fn stream(hub: &Hub, mut note: StreamNote, socket: OwnedFd) -> Option<NewSubscri
         present,
         told_level: note.told_level,
         place: shard,
-        held: Box::new(Held {
-            connection,
-            subject: subject.map(Box::new),
-            ..Held::default()
-        }),
+        connection,
+        subject,
         client,
         resumed: Some(Resumed {
             partial: note.partial,

@@ -10,6 +10,7 @@ use gush_log::{Conflation, Draft, Log, MemoryConfig, MemoryLog, Offset};
 use gush_sse::Topic;
 use socket2::SockRef;
 
+use crate::admit::ConnectionPermit;
 use crate::clock::Clock;
 use crate::close::CloseReason;
 use crate::config::Settings;
@@ -230,7 +231,8 @@ impl Rig {
             told_level: 0,
             place: place.expect("no limit"),
             client: None,
-            held: Box::default(),
+            connection: ConnectionPermit::default(),
+            subject: None,
             resumed: None,
         })));
         assert!(sent.is_ok());
