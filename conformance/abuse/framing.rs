@@ -3,14 +3,16 @@
 use super::{Attack, CLOSED, Healthy, expect_status, get_head, good_post, post_head, status};
 use crate::cases::{ensure, nothing_before, same};
 use crate::target::HUB;
-use crate::{Case, Target, case};
-use gush_testkit::{Outcome, PATIENCE, Request, SseStream, encode_form};
+use crate::{Case, Need, Target, case};
+use gush_testkit::{Connection, Outcome, PATIENCE, Request, SseStream, encode_form};
 use std::io::Read as _;
+use std::net::SocketAddr;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = ATTACKS.iter().map(Attack::case).collect();
     cases.extend(CHUNKS.iter().map(chunk_case));
     cases.extend(lengths());
+    cases.extend(every_route());
     cases.extend(pipelines());
     cases.extend(expectations());
     cases
@@ -164,30 +166,102 @@ fn lengths() -> Vec<Case> {
     )]
 }
 
+/// Framing headers that say twice how long a body is, and a body that fits one of them.
+const TWICE: &[(&str, &str)] = &[
+    ("Content-Length: 0\r\ncontent-length: 0\r\n", ""),
+    (
+        "Content-Length: 5\r\nX: y\r\nContent-Length: 5\r\n",
+        "hello",
+    ),
+    (
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "0\r\n\r\n",
+    ),
+];
+
+/// What may stand before it on the connection. An answer to each comes first.
+const BEFORE: &[(&str, &[u16])] = &[
+    ("", &[]),
+    ("\r\n\r\n", &[]),
+    ("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", &[200, 404]),
+    // Refused before its body is read.
+    (
+        "POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
+        &[404, 405],
+    ),
+    (
+        "POST /healthz HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        &[404, 405],
+    ),
+];
+
+/// Not only where a body is of use: what one server passes on, the next one reads in its own way.
+fn every_route() -> Vec<Case> {
+    let of = |door: &str, needs: &'static [Need], address: fn(&Target) -> Option<SocketAddr>| {
+        case(
+            &format!("abuse/24-framed-twice-on-every-route-{door}"),
+            needs,
+            "a length twice, or with a coding, on any route and behind any request: 400, close",
+            move |t| address(t).map_or(Ok(()), |address| framed_twice(t, address)),
+        )
+    };
+    vec![
+        of("public", &[], |t| Some(t.address)),
+        of("admin", &[Need::Admin], |t| t.admin),
+    ]
+}
+
+fn framed_twice(t: &Target, address: SocketAddr) -> Outcome<()> {
+    let mut healthy = Healthy::open(t)?;
+    let absolute = format!("http://h{HUB}");
+    for (method, target) in [
+        ("GET", "/healthz"),
+        ("GET", "/nothing/here"),
+        ("POST", "/drain"),
+        ("PATCH", "/limits"),
+        ("HEAD", HUB),
+        ("OPTIONS", HUB),
+        ("POST", HUB),
+        ("POST", &absolute),
+    ] {
+        for (lines, body) in TWICE {
+            for (before, first) in BEFORE {
+                let request = format!("{method} {target} HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+                let mut connection = Connection::open(address)?;
+                let _ = connection.send(format!("{before}{request}{body}").as_bytes());
+                let what = format!("{request:?} behind {before:?}");
+                if !first.is_empty() {
+                    let answer = connection.read_response()?;
+                    answer.expect_status(first).map_err(|f| f.within(&what))?;
+                }
+                expect_status(&mut connection, BAD).map_err(|f| f.within(&what))?;
+                super::expect_closed(&mut connection).map_err(|f| f.within(&what))?;
+            }
+        }
+    }
+    healthy.check(t)
+}
+
 fn pipelines() -> Vec<Case> {
     vec![
         case(
             "abuse/31-behind-a-subscribe",
             &[],
             "requests behind a subscribe are never executed and never answered into the stream",
-            |t| {
-                let topic = t.topic();
-                let mut other = t.subscribe(&[("topic", &topic)])?;
-                let mut connection = t.connect()?;
-                let subscribe = format!(
-                    "GET {HUB}?{} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n",
-                    encode_form(&[("topic", &topic)]),
-                    t.subscriber_token()?
-                );
-                let fields = [("topic", topic.as_str()), ("data", "smuggled")];
-                let publish = Request::form(HUB, &fields).bearer(&t.publisher_token()?);
-                connection.send(&[subscribe.into_bytes(), publish.to_bytes("h")].concat())?;
-                let mut stream = SseStream::answered(connection)?;
-                t.say(&topic, "real")?;
-                stream.expect_data("real")?;
-                other.expect_data("real")?;
-                nothing_before(t, &mut stream, &topic)
-            },
+            |t| behind_a_subscribe(t, HUB),
+        ),
+        case(
+            "abuse/31-behind-a-subscribe-of-another-spelling",
+            &[],
+            "the same behind a subscribe in absolute form",
+            |t| behind_a_subscribe(t, &format!("http://h{HUB}")),
+        ),
+        case(
+            "abuse/32-pipelined-requests-of-all-kinds",
+            &[],
+            "requests of every framing behind each other are each answered, in order",
+            all_kinds,
         ),
         case(
             "abuse/32-pipelined-publishes",
@@ -212,6 +286,80 @@ fn pipelines() -> Vec<Case> {
             },
         ),
     ]
+}
+
+fn behind_a_subscribe(t: &Target, hub: &str) -> Outcome<()> {
+    let topic = t.topic();
+    let mut other = t.subscribe(&[("topic", &topic)])?;
+    let mut connection = t.connect()?;
+    let subscribe = format!(
+        "GET {hub}?{} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n",
+        encode_form(&[("topic", &topic)]),
+        t.subscriber_token()?
+    );
+    let fields = [("topic", topic.as_str()), ("data", "smuggled")];
+    let publish = Request::form(HUB, &fields).bearer(&t.publisher_token()?);
+    connection.send(&[subscribe.into_bytes(), publish.to_bytes("h")].concat())?;
+    let mut stream = SseStream::answered(connection)?;
+    t.say(&topic, "real")?;
+    stream.expect_data("real")?;
+    other.expect_data("real")?;
+    nothing_before(t, &mut stream, &topic)
+}
+
+/// Twenty requests in one write: with a length, in chunks, without a body, and with one that is
+/// refused before it is read.
+fn all_kinds(t: &Target) -> Outcome<()> {
+    let topic = t.topic();
+    let mut stream = t.subscribe(&[("topic", &topic)])?;
+    let mut connection = t.connect()?;
+    let mut bytes = Vec::new();
+    let mut wanted: Vec<&[u16]> = Vec::new();
+    for n in 0..20 {
+        let body = encode_form(&[("topic", &topic), ("data", &n.to_string())]);
+        let head = post_head(t)?;
+        let (request, status): (String, &[u16]) = match n % 5 {
+            0 => (
+                format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()),
+                &[200],
+            ),
+            1 => {
+                let size = body.len();
+                let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+                (
+                    format!("{head}{chunked}{size:X}\r\n{body}\r\n0\r\n\r\n"),
+                    &[200],
+                )
+            }
+            2 => (
+                "HEAD /healthz HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+                &[200, 404],
+            ),
+            3 => (
+                format!("POST {HUB} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nGET"),
+                &[401],
+            ),
+            _ => (
+                "PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nPOST".into(),
+                &[404, 405],
+            ),
+        };
+        bytes.extend(request.into_bytes());
+        wanted.push(status);
+    }
+    connection.send(&bytes)?;
+    for (n, wanted) in wanted.into_iter().enumerate() {
+        if n % 5 == 2 {
+            expect_status(&mut connection, wanted)?;
+        } else {
+            let answer = connection.read_response()?;
+            answer.expect_status(wanted).map_err(|f| f.within(n))?;
+        }
+        if n % 5 < 2 {
+            stream.expect_data(&n.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// The first bytes of the answer to a head that asks for leave to send its body.

@@ -241,8 +241,12 @@ fn check_head(head: &http::request::Parts) -> Result<(), Rejection> {
     if head.version == Version::HTTP_11 && hosts.iter().count() != 1 {
         return Err(Rejection::bad_request("exactly one Host header is needed"));
     }
-    if !hosts.iter().all(|host| is_host(host.as_bytes())) {
+    if hosts.iter().count() > 1 || !hosts.iter().all(|host| is_host(host.as_bytes())) {
         return Err(Rejection::bad_request("the Host header names no host"));
+    }
+    // Of HTTP/1 none gets here that says its length twice: see `transport.rs`.
+    if head.headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return Err(admit::unclear_framing());
     }
     if !is_plain_coding(&head.headers) {
         return Err(admit::unclear_framing());

@@ -57,6 +57,9 @@ pub(crate) mod accept;
 // The byte stream under HTTP, and the look at what comes next on it.
 pub(crate) mod transport;
 
+// Where a request of HTTP/1 ends.
+pub mod span;
+
 // Method and path to one of a closed set of routes.
 pub mod request;
 

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -18,12 +17,15 @@ use tokio_rustls::server::TlsStream;
 
 // HTTP/2 frames that carry nothing, counted.
 mod frames;
+// What kind of request comes.
+mod look;
 
 use frames::FrameMeter;
+pub(crate) use look::{H2_BEGIN, HEAD_BYTES_MAX, Look, look};
 
 use crate::frame::Framing;
-use crate::request::{is_framed_twice, parse_publish};
 use crate::socket::{Sink, TcpSink, TlsLayer, TlsSink};
+use crate::span::Span;
 use crate::upgrade::Moving;
 
 /// A connection from a peer.
@@ -153,101 +155,28 @@ impl AsyncRead for Bordered {
     }
 }
 
-/// Whether bytes are, or may still become, the head of a subscribe that the fast path serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// They are not.
-    Other,
-    /// Too few to tell.
-    More,
-    /// A whole head.
-    Subscribe,
-    /// The whole head of a publish that a fast path serves as well.
-    Publish,
-    /// The whole head of a publish that says twice how long its body is. Where that ends is a
-    /// matter of taste, even when the lengths are equal: it is refused before hyper sees it.
-    Unclear,
-}
-
-/// How every subscribe of the fast path begins. Other spellings of the same request (absolute
-/// form, no query) are served by hyper.
-const SUBSCRIBE_BEGIN: &[u8] = b"GET /.well-known/mercure?";
-
-/// How every publish of the other fast path begins.
-const PUBLISH_BEGIN: &[u8] = b"POST /.well-known/mercure";
-
-/// How an HTTP/2 connection without TLS begins.
-pub(crate) const H2_BEGIN: &[u8] = b"PRI";
-
-/// How long the end of a peer's side is kept from hyper while a body is read: what has come is read
-/// within microseconds, so a body that is not whole by then is cut short.
-const END_GRACE: Duration = Duration::from_millis(500);
-
-/// Most bytes of a request head: a thousand topics of some sixty bytes each fit, as the protocol
-/// allows that many.
-pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// Looks at the first bytes of a request.
-pub(crate) fn look(bytes: &[u8]) -> Look {
-    let begins = |begin: &[u8]| {
-        let common = bytes.len().min(begin.len());
-        bytes[..common] == begin[..common]
-    };
-    let is_subscribe = begins(SUBSCRIBE_BEGIN);
-    if !is_subscribe && !begins(PUBLISH_BEGIN) {
-        // Enough of HTTP/2's preface to tell it from a POST.
-        let is_preface_begun = bytes.len() < H2_BEGIN.len() && H2_BEGIN.starts_with(bytes);
-        return if is_preface_begun {
-            Look::More
-        } else {
-            Look::Other
-        };
-    }
-    if memchr::memmem::find(bytes, b"\r\n\r\n").is_some() {
-        return if is_subscribe {
-            Look::Subscribe
-        } else if parse_publish(bytes, &mut HeaderMap::new()).is_some() {
-            Look::Publish
-        } else if is_framed_twice(bytes) {
-            Look::Unclear
-        } else {
-            Look::Other
-        };
-    }
-    // hyper answers heads that are too large, or that end their lines in other ways.
-    let ends_otherwise = [&b"\n\n"[..], b"\n\r\n"]
-        .iter()
-        .any(|end| memchr::memmem::find(bytes, end).is_some());
-    if ends_otherwise && !is_subscribe && is_framed_twice(bytes) {
-        Look::Unclear
-    } else if ends_otherwise || bytes.len() >= HEAD_BYTES_MAX {
-        Look::Other
-    } else {
-        Look::More
-    }
-}
+/// Most bytes that are thrown away behind a request for a stream: its peer has nothing more to say.
+const BEHIND_STREAM_MAX: usize = 64 * 1024;
 
 /// Where hyper's HTTP/1 connection stands between its requests.
 #[derive(Debug)]
 pub(crate) struct Stage(AtomicU8);
 
+/// Its last answer is out.
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
-/// A request without a body, or whose body has been read.
+/// A request of which all that its handler wants has been read.
 const SERVING: u8 = 2;
-/// A request of whose body something may still come.
+/// A request of whose body something may still be wanted.
 const SERVING_BODY: u8 = 3;
-/// An answer went out before its request's body was read: from then on only hyper knows where a
-/// request begins, and nothing is looked at any more.
-const BLIND: u8 = 4;
 /// A stream is being sent: a peer that ends its side has left.
-const STREAMING: u8 = 5;
+const STREAMING: u8 = 4;
 
 impl Stage {
     /// A whole head has come.
     pub(crate) fn serving(&self, has_body: bool) {
         let stage = if has_body { SERVING_BODY } else { SERVING };
-        self.step(|now| if now == BLIND { BLIND } else { stage });
+        self.step(|_| stage);
     }
 
     /// The body has been read to its end.
@@ -257,15 +186,12 @@ impl Stage {
 
     /// The answer is a stream.
     pub(crate) fn streaming(&self) {
-        self.step(|now| if now == SERVING { STREAMING } else { now });
+        self.step(|_| STREAMING);
     }
 
-    /// The answer is out; what follows is another request, or the rest of a body.
+    /// The answer is out; what follows is the rest of a body, and then another request.
     pub(crate) fn answered(&self) {
-        self.step(|now| match now {
-            SERVING | STREAMING => IDLE,
-            _ => BLIND,
-        });
+        self.step(|_| IDLE);
     }
 
     fn step(&self, next: impl Fn(u8) -> u8) {
@@ -276,11 +202,13 @@ impl Stage {
     }
 }
 
-/// A transport under hyper that keeps subscribes and plain publishes from it.
+/// A transport under hyper that hands it one request at a time, and keeps subscribes, plain
+/// publishes and unclear heads from it.
 ///
-/// Browsers and proxies send them on a connection that has served other requests. Between two
-/// requests, when hyper asks for bytes, this looks at them first: a head for a fast path is
-/// held back and hyper is told that the peer has finished, so that it lets go of the connection.
+/// Browsers and proxies send several requests on one connection, some before the answer to the one
+/// before. When hyper asks for bytes and a request is over, this looks at the next one first: a
+/// head for a fast path is held back and hyper is told that the peer has finished, so that it lets
+/// go of the connection.
 ///
 /// It also bounds how long a head may take from its first byte on: hyper's own timeout counts the
 /// idle time before it as well.
@@ -289,12 +217,16 @@ pub(crate) struct Sniffed {
     transport: Transport,
     /// Read, but not handed to hyper yet.
     held: BytesMut,
+    /// What hyper may still have of the request at hand.
+    span: Span,
     stage: Arc<Stage>,
     captured: bool,
     /// Whether a new process has taken over.
     moving: watch::Receiver<Moving>,
     /// The peer has ended its side.
     ended: bool,
+    /// Bytes that came behind a request for a stream, and were thrown away.
+    behind_stream_bytes: usize,
     head_timeout: Duration,
     head_deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -310,10 +242,12 @@ impl Sniffed {
         Self {
             moving,
             transport,
+            span: Span::of(&first),
             held: first,
             stage: Arc::new(Stage(AtomicU8::new(HEAD))),
             captured: false,
             ended: false,
+            behind_stream_bytes: 0,
             head_timeout,
             head_deadline: Some(Box::pin(sleep(head_timeout))),
         }
@@ -330,6 +264,7 @@ impl Sniffed {
     }
 
     fn begin_head(&mut self) {
+        self.span = Span::of(&self.held);
         self.stage.0.store(HEAD, Ordering::Release);
         self.head_deadline = Some(Box::pin(sleep(self.head_timeout)));
     }
@@ -359,24 +294,59 @@ impl Sniffed {
             if !self.held.is_empty() && self.is_late(context) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            let mut scratch = [0_u8; 2048];
-            let mut buffer = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.transport).poll_read(context, &mut buffer) {
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                    // The peer is done; half a head is hyper's to judge.
+            let had_begun = !self.held.is_empty();
+            match self.poll_hold(context) {
+                // The peer is done; half a head is hyper's to judge.
+                Poll::Ready(Ok(0)) => {
                     self.begin_head();
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(())) => {
-                    if self.held.is_empty() {
-                        self.head_deadline = Some(Box::pin(sleep(self.head_timeout)));
-                    }
-                    self.held.extend_from_slice(buffer.filled());
+                Poll::Ready(Ok(_)) if had_begun => {}
+                Poll::Ready(Ok(_)) => {
+                    self.head_deadline = Some(Box::pin(sleep(self.head_timeout)));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Reads more than hyper may have; how much, 0 when the peer has ended its side.
+    fn poll_hold(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        let mut scratch = [0_u8; 2048];
+        let mut buffer = ReadBuf::new(&mut scratch);
+        std::task::ready!(Pin::new(&mut self.transport).poll_read(context, &mut buffer))?;
+        let count = buffer.filled().len();
+        self.ended = count == 0;
+        self.held.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(count))
+    }
+
+    /// The request at hand has been handed on, its answer has not: hyper only wants to know whether
+    /// the peer is still there.
+    fn poll_between(&mut self, stage: u8, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if stage == STREAMING {
+            loop {
+                self.behind_stream_bytes += self.held.len();
+                self.held.clear();
+                if self.behind_stream_bytes > BEHIND_STREAM_MAX {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
+                if std::task::ready!(self.poll_hold(context))? == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+        // A peer that has sent its request and ended its side still wants the answer. hyper would
+        // drop it, so it hears of the end, or of the next request, once the answer is out: it asks
+        // again then.
+        while self.held.is_empty() && !self.ended {
+            std::task::ready!(self.poll_hold(context))?;
+        }
+        Poll::Pending
     }
 
     /// Whether the head that is being read has taken too long.
@@ -395,38 +365,41 @@ impl AsyncRead for Sniffed {
         if self.captured {
             return Poll::Ready(Ok(()));
         }
-        if self.stage.0.load(Ordering::Acquire) == IDLE {
-            match self.poll_idle(context) {
-                Poll::Ready(Ok(())) if self.captured => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => {}
-                other => return other,
+        if self.span.is_over() {
+            match self.stage.0.load(Ordering::Acquire) {
+                // What was thrown away may have been half a request.
+                IDLE if self.behind_stream_bytes > 0 => return Poll::Ready(Ok(())),
+                IDLE => match self.poll_idle(context) {
+                    Poll::Ready(Ok(())) if self.captured => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(())) => {}
+                    other => return other,
+                },
+                stage => return self.poll_between(stage, context),
             }
         }
-        if !self.held.is_empty() {
-            let count = self.held.len().min(buffer.remaining());
-            buffer.put_slice(&self.held[..count]);
-            self.held.advance(count);
+        if self.held.is_empty() {
+            if self.ended {
+                // A head or a body is cut short.
+                return Poll::Ready(Ok(()));
+            }
+            if self.stage.0.load(Ordering::Acquire) == HEAD && self.is_late(context) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            let before = buffer.filled().len();
+            std::task::ready!(Pin::new(&mut self.transport).poll_read(context, buffer))?;
+            let this = &mut *self;
+            let came = &buffer.filled()[before..];
+            this.ended = came.is_empty();
+            let passed = this.span.pass(came);
+            this.held.extend_from_slice(&came[passed..]);
+            buffer.set_filled(before + passed);
             return Poll::Ready(Ok(()));
         }
-        let stage = self.stage.0.load(Ordering::Acquire);
-        if stage == HEAD && self.is_late(context) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        if !self.ended {
-            let before = buffer.filled().len();
-            let read = Pin::new(&mut self.transport).poll_read(context, buffer);
-            if !matches!(read, Poll::Ready(Ok(()))) || buffer.filled().len() > before {
-                return read;
-            }
-            self.ended = true;
-            self.head_deadline = Some(Box::pin(sleep(END_GRACE)));
-        }
-        // A peer that has sent its request and ended its side still wants the answer. hyper would
-        // drop it, so it hears of the end once the answer is out; it asks again then. While a body
-        // is read it is not known here whether all of it has come: then it is given a moment.
-        if stage == SERVING || (stage == SERVING_BODY && !self.is_late(context)) {
-            return Poll::Pending;
-        }
+        let count = self.held.len().min(buffer.remaining());
+        let this = &mut *self;
+        let passed = this.span.pass(&this.held[..count]);
+        buffer.put_slice(&this.held[..passed]);
+        this.held.advance(passed);
         Poll::Ready(Ok(()))
     }
 }

@@ -44,7 +44,7 @@ fn only_whole_subscribe_heads_are_taken() {
             b"HEAD /.well-known/mercure?topic=a HTTP/1.1\r\n\r\n",
             Look::Other,
         ),
-        (b"POST /.well-known/other", Look::Other),
+        (b"POST /.well-known/other", Look::More),
         (b"POST /.well-known/mercure", Look::More),
         (
             b"POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n",
@@ -79,6 +79,38 @@ fn only_whole_subscribe_heads_are_taken() {
     for (bytes, expected) in table {
         assert_eq!(look(bytes), expected, "{}", String::from_utf8_lossy(bytes));
     }
-    let long = [SUBSCRIBE_BEGIN, &vec![b'a'; HEAD_BYTES_MAX]].concat();
+    let long = [look::SUBSCRIBE_BEGIN, &vec![b'a'; HEAD_BYTES_MAX]].concat();
     assert_eq!(look(&long), Look::Other);
+}
+
+#[test]
+fn heads_of_other_requests_are_whole_before_hyper_has_them() {
+    let table: [(&[u8], Look); 14] = [
+        (b"GET /healthz HTTP/1.1\r\nHost: h\r\n", Look::More),
+        (b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", Look::Other),
+        (
+            b"GET /healthz HTTP/1.1\r\nContent-Length: 0\r\ncontent-length: 0\r\n\r\n",
+            Look::Unclear,
+        ),
+        (
+            b"\r\n\n\r\nPUT / HTTP/1.0\nContent-Length: 1\nTransfer-Encoding: chunked\n\n",
+            Look::Unclear,
+        ),
+        (
+            b"\r\nGET /.well-known/mercure?topic=a HTTP/1.1\r\nHost: h\r\n\r\n",
+            Look::Other,
+        ),
+        (b"\r\n\r\n", Look::More),
+        (b"\x16\x03\x01", Look::Other),
+        (b"SSH-2.0-x\r\n", Look::Other),
+        (b"*1\r\n$4\r\n", Look::Other),
+        (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n", Look::Other),
+        (b"GET /healthz\r\n", Look::Other),
+        (b"not a request of any kind\r\nHost: h\r\n", Look::Other),
+        (b"G", Look::More),
+        (b"PATCH /limits HTTP/1.1\r\nHost: h\r\nX", Look::More),
+    ];
+    for (bytes, expected) in table {
+        assert_eq!(look(bytes), expected, "{}", String::from_utf8_lossy(bytes));
+    }
 }
