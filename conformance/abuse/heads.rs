@@ -122,6 +122,14 @@ fn held_open(target: &Target, count: usize, start: &[u8]) -> Outcome<()> {
     healthy.check(target)
 }
 
+fn half_preface(t: &Target) -> Outcome<()> {
+    let whole = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for bytes in [16, 24, whole.len()] {
+        held_open(t, 50, &whole[..bytes])?;
+    }
+    Ok(())
+}
+
 fn slow() -> Vec<Case> {
     vec![
         case(
@@ -153,6 +161,12 @@ fn slow() -> Vec<Case> {
             &[],
             "connections that send nothing are ended after the head timeout",
             |t| held_open(t, 200, b""),
+        ),
+        case(
+            "abuse/02-half-a-preface",
+            &[],
+            "half of what begins HTTP/2, or all of it and nothing behind: the same",
+            half_preface,
         ),
         case(
             "abuse/03-octet-at-a-time-endless",

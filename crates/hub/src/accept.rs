@@ -4,24 +4,22 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gush_middleware::PanicGuard;
 use http::{HeaderMap, HeaderValue, Request};
 use hyper::body::{Body as _, Incoming};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use crate::admit::{self, Carrier, Limit, LobbyPermit, Rejection};
-use crate::answer::{self, Active, Busy};
+use crate::admit::{self, Limit, LobbyPermit, Rejection};
+use crate::answer::{self, Busy};
 use crate::frame::{Frame, Framing};
 use crate::hub::Hub;
 use crate::peer::Peer;
@@ -31,24 +29,23 @@ use crate::request::{Door, HEADERS_MAX, PlainSubscribe, is_framed_twice, parse_s
 use crate::socket::{Arriving, SocketOptions};
 use crate::subscribe::{self, Becomes};
 use crate::tls::TlsCell;
-use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Prefixed, Sniffed, Transport, look};
+use crate::transport::{H2_BEGIN, HEAD_BYTES_MAX, Look, Sniffed, Transport, look};
 use crate::upgrade::{Leaving, Moving};
 
 // Connections that cannot be served: over the limit, or without a descriptor to spare.
 mod full;
 
-use full::{Spare, refuse, refuse_address, refuse_late, reject_unclear};
+// Connections of HTTP/2.
+mod http2;
 
-/// Most streams of one HTTP/2 connection at a time. Each costs a task and up to a pipe's bytes;
-/// browsers open one per subscription, proxies some dozens.
-const H2_STREAMS_MAX: u32 = 250;
+#[cfg(test)]
+pub(crate) use http2::GuardedExecutor;
+
+use full::{Spare, refuse, refuse_address, refuse_late, reject_unclear};
 
 /// How long a peer may take to be refused: for a head where it is over the limit, and for reading
 /// the few bytes of a refusal.
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
-
-/// How often an HTTP/2 connection is looked at for having nothing to do.
-const H2_LOOK: Duration = Duration::from_secs(1);
 
 /// How long a connection may wait for its next request: what proxies expect of an upstream.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(75);
@@ -104,13 +101,13 @@ pub(crate) async fn accept(listener: Listener, socket: TcpListener) {
             Ok((stream, from)) => {
                 spare.accepted();
                 let peer = Peer::of(from);
-                match listener.hub.gate_of(listener.door).admit() {
-                    Some(permit) => {
-                        let served = connection(listener.clone(), stream, peer, Some(permit));
-                        let panics = &listener.hub.metrics.panics.request;
-                        tokio::spawn(panics.watch("a connection", served));
-                    }
-                    None => refuse(&listener, stream, peer),
+                if let Some(permit) = listener.hub.gate_of(listener.door).admit() {
+                    let served = connection(listener.clone(), stream, peer, Some(permit));
+                    let panics = &listener.hub.metrics.panics.request;
+                    tokio::spawn(panics.watch("a connection", served));
+                } else {
+                    admit::count_full(&listener.hub, listener.door);
+                    refuse(&listener, stream, peer);
                 }
             }
             Err(error) => spare.failed(&error, &listener, &socket).await,
@@ -179,7 +176,7 @@ async fn serve(listener: &Listener, stream: TcpStream, peer: Peer, permit: Optio
     let outcome = if is_h2 {
         // Held here: the connection counts as long as it is.
         let _permit = permit;
-        http2(listener, transport, peer, BytesMut::new()).await
+        http2::serve(listener, transport, peer, BytesMut::new()).await
     } else {
         http1(listener, (transport, BytesMut::new()), peer, permit).await
     };
@@ -224,7 +221,7 @@ async fn http1(
             Err(_) => return Ok(()),
             Ok(first) => match first? {
                 First::Nothing => return Ok(()),
-                First::Http2 => return http2(listener, transport, peer, bytes).await,
+                First::Http2 => return http2::serve(listener, transport, peer, bytes).await,
                 First::Other => {}
                 First::Unclear => return reject_unclear(&listener.hub, transport).await,
                 First::Subscribe => {
@@ -299,6 +296,7 @@ pub(crate) fn go_on(
     } else if let Some(permit) = gate.admit() {
         permit
     } else {
+        admit::count_full(hub, listener.door);
         return refuse(listener, stream, peer);
     };
     if listener.door == Door::Public {
@@ -482,92 +480,5 @@ async fn serve_other(
         // Its answers are all out: it asks for a next request only after it has flushed.
         Some(captured) if parts.read_buf.is_empty() => Ok(Some(captured)),
         _ => Ok(None),
-    }
-}
-
-/// Runs the tasks of an HTTP/2 connection, one for each answer: a panic ends that one stream.
-#[derive(Clone, Debug)]
-pub(crate) struct GuardedExecutor(pub(crate) Arc<PanicGuard>);
-
-impl<F> hyper::rt::Executor<F> for GuardedExecutor
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::spawn(self.0.watch("a stream of HTTP/2", future));
-    }
-}
-
-async fn http2(listener: &Listener, transport: Transport, peer: Peer, bytes: BytesMut) -> Ended {
-    let policy = listener.hub.policy.load_full();
-    let io = TokioIo::new(Prefixed::new(transport, bytes));
-    let active = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&active);
-    let carrier = Carrier::default();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let hub = Arc::clone(&listener.hub);
-        let door = listener.door;
-        request.extensions_mut().insert(listener.stop.clone());
-        request.extensions_mut().insert(peer);
-        request.extensions_mut().insert(carrier.clone());
-        let active = Active::begin(&counted);
-        // Boxed, because a stream keeps the room of this future for as long as it lives.
-        Box::pin(async move {
-            let answer = answer::guarded(&hub, door, request).await;
-            Ok::<_, std::convert::Infallible>(answer.map(|body| body.counting(active)))
-        })
-    });
-    let mut builder = http2::Builder::new(GuardedExecutor(Arc::clone(
-        &listener.hub.metrics.panics.request,
-    )));
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(H2_STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("a few KiB"));
-    if !policy.settings.heartbeat.is_zero() {
-        // Finds peers that vanished, as the heartbeat and TCP's timeout do for bare sockets.
-        builder
-            .keep_alive_interval(policy.settings.heartbeat)
-            .keep_alive_timeout(policy.settings.tcp_user_timeout.max(Duration::from_secs(1)));
-    }
-    let head_timeout = policy.settings.head_timeout;
-    drop(policy);
-    let connection = builder.serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
-    let mut stop = listener.stop.clone();
-    let mut moving = listener.moving.clone();
-    let mut stopping = false;
-    let mut look = tokio::time::interval(H2_LOOK);
-    // The first request has as long as a head has elsewhere.
-    let mut idle_until = Instant::now() + head_timeout;
-    let idle_max = if listener.door.is_full() {
-        Duration::ZERO
-    } else {
-        IDLE_MAX
-    };
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => return Ok(ended?),
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            // New requests are told to come by another connection: to the new process.
-            _ = moving.wait_for(|moving| *moving == Moving::Gone), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            now = look.tick() => {
-                if active.load(Ordering::Relaxed) > 0 {
-                    idle_until = now + idle_max;
-                } else if now >= idle_until + FAREWELL_MAX {
-                    return Ok(());
-                } else if now >= idle_until && !stopping {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
-        }
     }
 }

@@ -142,9 +142,17 @@ pub(crate) fn stream(
     carrier: &Carrier,
 ) -> Result<(ConnectionPermit, bool), Rejection> {
     hub.gate_of(door).admit_stream(carrier).ok_or_else(|| {
-        hub.limits.count(Limit::MaxConnections);
+        count_full(hub, door);
         no_connection()
     })
+}
+
+/// Counts what `max_connections` refuses. The admin listener has a bound of its own, which no
+/// option sets.
+pub(crate) fn count_full(hub: &Hub, door: Door) {
+    if door.when_full() == Door::Full {
+        hub.limits.count(Limit::MaxConnections);
+    }
 }
 
 /// Nobody leaves sooner for the sake of one who asks again.

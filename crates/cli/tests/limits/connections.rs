@@ -41,6 +41,24 @@ fn an_address_has_so_many_connections_and_gets_others_when_some_end() -> Outcome
 }
 
 #[test]
+fn the_admin_listeners_own_bound_is_not_counted_as_max_connections() -> Outcome<()> {
+    let hub = start(&[("--max-connections", "100")])?;
+    let mut silent = Vec::new();
+    // The hub's own bound is 64, and a probe of the test's start may be open yet.
+    for _ in 0..70 {
+        silent.push(Connection::open(hub.admin()?)?);
+    }
+    let refused = eventually("a refusal", PATIENCE, || {
+        let answer = hub.get_admin("/drain")?;
+        Ok((answer.status() == 503).then_some(answer))
+    })?;
+    assert!(refused.header("retry-after").is_some());
+    expect_counted(&hub, "max_connections", 0)?;
+    drop(silent);
+    Ok(())
+}
+
+#[test]
 fn a_connection_that_asks_nothing_counts_for_its_address() -> Outcome<()> {
     let hub = start(&[("--max-connections-per-address", "2")])?;
     let idle = (hub.connect()?, hub.connect()?);

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::{Ended, FAREWELL_MAX, Listener, connection, reject, serve};
-use crate::admit::{self, Limit};
+use crate::admit;
 use crate::answer;
 use crate::hub::Hub;
 use crate::peer::Peer;
@@ -27,12 +27,11 @@ const SPARE_MAX: Duration = Duration::from_secs(1);
 /// First and longest pause after a failed accept; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Over the connection limit. What the peer is stands in its head: so some are read, for a short
-/// time, and refused in their own way, and probes are answered. When too many are being read the
-/// rest is told at once.
+/// Over the connection limit, or come while the hub ends. What the peer is stands in its head: so
+/// some are read, for a short time, and refused in their own way, and probes are answered. When too
+/// many are being read the rest is told at once.
 pub(super) fn refuse(listener: &Listener, stream: TcpStream, peer: Peer) {
     let hub = &listener.hub;
-    hub.limits.count(Limit::MaxConnections);
     let Some(place) = farewell(hub) else {
         return refuse_unread(listener, &stream, Door::Full);
     };

@@ -17,7 +17,8 @@ pub(super) const REFUSALS: Metric = Metric {
     kind: Kind::Counter,
     labels: "limit = the option that set it",
     help: "Connections, streams and events that a limit refused; `max_in_flight` stands for \
-           events and bytes alike, and so for those of a publisher.",
+           events and bytes alike, and so for those of a publisher. `max_connections` is the \
+           limit of the public listeners.",
     write: |_, readings, page| {
         for limit in Limit::ALL {
             let refused = readings.refused[limit as usize];

@@ -9,7 +9,8 @@ pub(super) const CONNECTIONS_REFUSED: Metric = Metric {
     name: "gush_connections_refused_total",
     kind: Kind::Counter,
     labels: "head = read, unread, spare",
-    help: "Connections over the limit. Those whose head is read are refused in their own way; \
+    help: "Connections over the limit, of the public and of the admin listener, and those that \
+           come while the hub ends. Those whose head is read are refused in their own way; \
            when too many are being read, the rest gets a plain 503, or nothing under TLS. \
            `spare`: read one after the other, because descriptors ran out.",
     write: |metrics, _, page| {
