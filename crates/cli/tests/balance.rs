@@ -1,8 +1,8 @@
 //! `gush drain`: streams are closed at a rate, each with its own retry, and the hub goes on.
 
 use gush_testkit::{
-    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, ProgramLink, Request, SseStream,
-    eventually, exchange,
+    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, ProgramLink, Request,
+    SseStream, eventually, exchange,
 };
 use std::process::{Command, Output};
 
@@ -225,6 +225,25 @@ fn status(hub: &HubProcess) -> Outcome<serde_json::Value> {
     let response = hub.get_admin("/drain")?;
     response.expect_status(&[200])?;
     serde_json::from_str(&response.text()).map_err(|e| Failure::new(e.to_string()))
+}
+
+#[test]
+fn an_order_that_never_comes_is_not_waited_for() -> Outcome<()> {
+    let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .option("--body-timeout", "1s")
+        .start()?;
+    for framing in [
+        "Content-Length: 10\r\n\r\n{",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+    ] {
+        let mut connection = Connection::open(hub.admin()?)?;
+        let head = format!("POST /drain HTTP/1.1\r\nHost: h\r\n{framing}");
+        connection.send(head.as_bytes())?;
+        let refused = connection.read_response()?;
+        refused.expect_status(&[400])?;
+        assert!(refused.text().contains("too long"), "{}", refused.text());
+    }
+    Ok(())
 }
 
 #[test]

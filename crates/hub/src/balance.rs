@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::admit::{self, Rejection};
 use crate::crowd::Place;
 use crate::hub::Hub;
+use crate::publish;
 use crate::shard::Command;
 
 /// Bytes of an order.
@@ -198,7 +199,10 @@ struct Asked {
 /// Obeys an order; what is done now. A new order takes the place of the last one.
 pub(crate) async fn order(hub: &Arc<Hub>, body: Incoming) -> Result<Value, Rejection> {
     let wrong = |error: &dyn std::fmt::Display| Rejection::bad_request(format!("drain: {error}"));
-    let body = Limited::new(body, ORDER_BYTES_MAX).collect().await;
+    let patience = hub.policy.load().settings.body_timeout;
+    let body = Limited::new(body, ORDER_BYTES_MAX).collect();
+    let body = tokio::time::timeout(patience, body).await;
+    let body = body.map_err(|_| publish::body_too_slow())?;
     let body = body.map_err(|error| wrong(&error))?.aggregate();
     let asked: Asked = serde_json::from_reader(body.reader()).map_err(|error| wrong(&error))?;
     if asked.cancel {

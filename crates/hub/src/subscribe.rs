@@ -128,10 +128,9 @@ pub async fn admit(
     tests::strike(query);
     let policy = hub.policy.load_full();
     admit::new_stream(hub)?;
-    if becomes != Becomes::Head {
-        let address = peer.client_address(&policy, headers);
-        hub.limits.begin_from(&policy, address)?;
-    }
+    // A HEAD as well: what this bounds is the checking of tokens.
+    let address = peer.client_address(&policy, headers);
+    hub.limits.begin_from(&policy, address)?;
     let pairs: Vec<Pair<'_>> = parse_pairs(query.as_bytes(), PAIRS_MAX)
         .map_err(|error| Rejection::bad_request(error.to_string()))?;
     let claims = admit::subscriber(&policy, headers, &pairs, hub.now_unix()).await?;

@@ -90,6 +90,25 @@ fn a_stream_has_so_many_topics() -> Outcome<()> {
     expect_counted(&hub, "max_topics_per_stream", 1)
 }
 
+/// Its token has to be checked all the same.
+#[test]
+fn a_head_request_counts_for_the_rate_of_its_address() -> Outcome<()> {
+    let hub = start(&[
+        ("--accept-rate-per-address", "1"),
+        ("--accept-burst-per-address", "2"),
+    ])?;
+    let topic = gush_testkit::encode_component(TOPIC);
+    let bad = Request::new("HEAD", &format!("{HUB}?topic={topic}")).bearer("not.a.token");
+    let mut refused_answers = 0;
+    for _ in 0..20 {
+        let answer = exchange(hub.address(), &bad)?;
+        answer.expect_status(&[401, 429])?;
+        refused_answers += u64::from(answer.status() == 429);
+    }
+    assert!(refused_answers > 0, "20 were let in at one a second");
+    expect_counted(&hub, "accept_rate_per_address", refused_answers)
+}
+
 #[test]
 fn a_head_request_is_no_stream() -> Outcome<()> {
     let hub = start(&[

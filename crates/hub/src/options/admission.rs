@@ -88,7 +88,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
         help: "Streams per second that may begin from one address (or IPv6 /64)",
         why: "Off by default, for the reasons of `max_connections_per_address`. Tokens are not \
               looked at before this, so it also bounds the signatures that an address can have \
-              checked. 10 to 50 suit most audiences.",
+              checked by asking for streams; a HEAD counts as a GET does. 10 to 50 suit most \
+              audiences.",
         set: |s, v| s.limits.accept_per_address.per_second = v.count(),
         get: |s| Value::from_count(s.limits.accept_per_address.per_second),
         ..ROW
