@@ -61,9 +61,10 @@ impl Shard {
         let selection = self.selections.intern(&new.selection);
         let policy = self.shared.policy.load();
         let resumed = new.resumed;
+        // In this order: whoever sees that it is open and not behind sees that it is live.
+        self.metrics.behind.add(1);
         self.metrics.opened(sink.kind());
         self.shared.crowd.join();
-        self.metrics.behind.add(1);
         new.place.settle();
         let client = new.client.as_ref();
         let records = &self.shared.stream_log;

@@ -59,6 +59,8 @@ fn spoken_into(room: usize) -> Vec<Item> {
     let (sink, mut body) = pipe(Bytes::from(filling));
     rig.give(Sink::Pipe(sink), &["a"], rig.head(), |_| {});
     rig.wait_for("gush_subscribers_open{sink=\"h2\"} 1");
+    // It begins behind: only from here on that means that a line was cut.
+    rig.wait_for("gush_subscribers_behind 0");
     rig.advance(HEARTBEAT);
     rig.wait_for("gush_subscribers_behind 1");
     rig.publish("a", "first");
