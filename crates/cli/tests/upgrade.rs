@@ -152,6 +152,51 @@ fn nothing_is_lost_with_descriptor_tables_of_their_own() -> Outcome<()> {
     nothing_is_lost(&builder.option("--descriptor-tables", "own"))
 }
 
+/// More streams than go into one message, each with its own cursor.
+fn many_streams_go_over(tables: &str) -> Outcome<()> {
+    const STREAMS: usize = 300;
+    let mut hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
+        .disk()
+        .option("--descriptor-tables", tables)
+        .start()?;
+    let topic = |number: usize| format!("{TOPIC}/{}", number % 7);
+    let mut streams = Vec::new();
+    for number in 0..STREAMS {
+        streams.push(hub.subscribe(&[("topic", &topic(number)), ("topic", TOPIC)])?);
+        publish(&hub, &number.to_string())?;
+    }
+    hub.upgrade()?;
+    assert_eq!(hub.wait_exit(PATIENCE)?.code(), Some(0));
+    hub.wait_metric("gush_streams_taken_over_total", |taken| {
+        taken == STREAMS as u64
+    })?;
+    for number in 0..7 {
+        hub.publish(&[
+            ("topic", &topic(number)),
+            ("data", &format!("own {number}")),
+        ])?;
+    }
+    publish(&hub, "after")?;
+    for (number, stream) in streams.iter_mut().enumerate() {
+        for missed in number..STREAMS {
+            stream.expect_data(&missed.to_string())?;
+        }
+        stream.expect_data(&format!("own {}", number % 7))?;
+        stream.expect_data("after")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn many_streams_go_over_with_one_descriptor_table() -> Outcome<()> {
+    many_streams_go_over("shared")
+}
+
+#[test]
+fn many_streams_go_over_with_descriptor_tables_of_their_own() -> Outcome<()> {
+    many_streams_go_over("own")
+}
+
 /// After an upgrade that failed: the same process serves its streams, its log and new visitors.
 fn goes_on_as_before(disk: bool, script: &str, said: &str) -> Outcome<()> {
     let linked = linked()?;

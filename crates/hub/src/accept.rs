@@ -124,11 +124,7 @@ async fn connection(
 ) {
     let policy = listener.hub.policy.load_full();
     let settings = &policy.settings;
-    let options = SocketOptions {
-        user_timeout: settings.tcp_user_timeout,
-        send_buffer_bytes: settings.send_buffer,
-    };
-    options.apply(&SockRef::from(&stream));
+    SocketOptions::of(settings).apply(&SockRef::from(&stream));
     if settings.proxy_protocol && listener.door == Door::Public {
         let patience = settings.head_timeout;
         peer = match peer.behind_proxy(&mut stream, &policy, patience).await {

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use gush_log::Log;
@@ -141,6 +142,33 @@ async fn send(sender: &table::Sender, arriving: Arriving) -> std::io::Result<Arr
     }
 }
 
+/// The same for some together.
+async fn send_all(
+    sender: &table::Sender,
+    streams: Vec<NewSubscriber>,
+) -> std::io::Result<Vec<NewSubscriber>> {
+    let first = sender.reserve(streams.len());
+    let mut sockets = Vec::with_capacity(streams.len());
+    let mut sent = |stream: NewSubscriber| {
+        let sink = match stream.sink {
+            Arriving::Here(sink) => match sink.into_socket() {
+                Ok((socket, wrapping)) => {
+                    let ticket = first.behind(sockets.len() as u64);
+                    sockets.push(socket);
+                    Arriving::Sent(ticket, wrapping)
+                }
+                Err(sink) => Arriving::Here(sink),
+            },
+            sent @ Arriving::Sent(..) => sent,
+        };
+        NewSubscriber { sink, ..stream }
+    };
+    let streams = streams.into_iter().map(&mut sent).collect();
+    let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    sender.send_all(first, &descriptors).await?;
+    Ok(streams)
+}
+
 impl Hub {
     pub(crate) fn new(parts: Parts) -> Self {
         let settings = parts.policy.load().settings.limits.clone();
@@ -187,9 +215,21 @@ impl Hub {
             .find_map(|shard| ShardPlace::claim(&self.shards[shard].inbox, shard, max))
     }
 
+    /// The same, in this shard as long as it has room.
+    pub(crate) fn claim_place_in(&self, shard: usize) -> Option<ShardPlace> {
+        let max = self.shard_streams_max;
+        let here = ShardPlace::claim(&self.shards[shard].inbox, shard, max);
+        here.or_else(|| self.claim_place())
+    }
+
+    /// A shard, each in turn.
+    pub(crate) fn next_shard(&self) -> usize {
+        self.in_turn().next().expect("a hub has shards")
+    }
+
     /// The way into a shard, each in turn, for a stream without a socket of its own.
     pub(crate) fn place_without_socket(&self) -> ShardPlace {
-        let shard = self.in_turn().next().expect("a hub has shards");
+        let shard = self.next_shard();
         ShardPlace::without_socket(&self.shards[shard].inbox, shard)
     }
 
@@ -225,6 +265,38 @@ impl Hub {
         if let Arriving::Here(sink) = subscriber.sink {
             sink.close(CloseReason::Drain, words.as_ref(), true);
         }
+    }
+
+    /// Hands streams of another process to the shard where all of them have their places, at most
+    /// [`SOCKETS_MAX`](table::SOCKETS_MAX) of them. What comes back ends once the shard has them.
+    pub(crate) async fn take_over(
+        &self,
+        shard: usize,
+        mut streams: Vec<NewSubscriber>,
+    ) -> Option<Receiver<()>> {
+        let door = &self.shards[shard];
+        if let Some(sender) = &door.sender {
+            streams = match send_all(sender, streams).await {
+                Ok(streams) => streams,
+                Err(error) => {
+                    tracing::error!(%error, "streams could not be handed to their shard");
+                    return None;
+                }
+            };
+        }
+        door.inbox.drop_leftovers();
+        let (told, obeyed) = std::sync::mpsc::sync_channel(0);
+        let subscribe = |stream| Command::Subscribe(Box::new(stream));
+        let mut commands: Vec<_> = streams.into_iter().map(subscribe).collect();
+        commands.push(Command::Obeyed(told));
+        if let Err(refused) = door.inbox.send_all(commands) {
+            for command in refused {
+                if let Command::Subscribe(stream) = command {
+                    self.end(*stream);
+                }
+            }
+        }
+        Some(obeyed)
     }
 
     /// Puts a new process in this one's place; its id.

@@ -110,7 +110,7 @@ impl Shard {
     }
 
     /// One subscriber's turn. `false` when there was nothing to send or to read for it.
-    fn catch_up(&mut self, key: SubscriberKey) -> bool {
+    pub(super) fn catch_up(&mut self, key: SubscriberKey) -> bool {
         let subscriber = self.subscribers.of_key(key);
         let Some(subscriber) = subscriber.filter(|found| found.phase == Phase::Ready) else {
             return false;

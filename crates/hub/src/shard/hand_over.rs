@@ -5,18 +5,24 @@ use std::sync::Arc;
 use super::Shard;
 use super::inbox::{HandOver, Way};
 use super::subscriber::{NEVER, Phase, Subscriber};
+use super::turn::NOBODY;
 use crate::clock::{Clock, TICK_MS, ticks};
 use crate::close::CloseReason;
 use crate::frame::Framing;
+use crate::socket::table::SOCKETS_MAX;
 use crate::topic::Matcher;
-use crate::upgrade::{Channel, ClientNote, PresentNote, StreamNote};
+use crate::upgrade::{Channel, ClientNote, PresentNote, StreamNote, StreamNotes};
+
+/// Bytes of notes at which they are sent, give or take one. Ours: some packets.
+const NOTES_BYTES: usize = 128 * 1024;
 
 impl Shard {
     /// Gives all streams that can be given, at once: new events come to the other process from
     /// now on. The others end as in a drain, and so does the shard.
     ///
-    /// Sending may wait for the other process, which takes a few microseconds for each stream. A
-    /// stream that it did not take for as long as its patience lasts stays, and ends.
+    /// Some go together: they are without events until the other process serves them, so what
+    /// takes long for one by one is time in which nothing comes. Sending may wait for the other
+    /// process. Streams that it did not take for as long as its patience lasts stay, and end.
     pub(super) fn hand_over(&mut self, hand_over: HandOver) {
         let way = match (hand_over.way, &mut self.receiver) {
             (Way::Here(channel), _) => Ok(channel),
@@ -29,38 +35,87 @@ impl Shard {
             Ok(way) => self.heir = Some(way),
             Err(error) => tracing::error!(%error, "a shard's streams are not handed over"),
         }
+        // First, so that whatever happens below, those who are still here end.
+        self.begin_drain(ticks(hand_over.window));
+        let mut leaving = Leaving::default();
         for index in 0..self.subscribers.places() {
             if self.heir.is_none() {
                 break;
             }
-            self.visit.subject = index;
-            self.give(index);
+            self.note(index, &mut leaving);
+            if leaving.is_full() {
+                self.give_noted(&mut leaving);
+            }
         }
-        self.begin_drain(ticks(hand_over.window));
+        self.give_noted(&mut leaving);
+        let left = self.subscribers.len();
+        if let Some(plan) = &mut self.drain {
+            plan.total = plan.closed + left;
+        }
     }
 
     /// Gives one stream, if it is one that can go.
     pub(super) fn give(&mut self, index: u32) {
+        let mut leaving = Leaving::default();
+        self.note(index, &mut leaving);
+        self.give_noted(&mut leaving);
+    }
+
+    /// Notes a stream to be given, if it is one that can go.
+    fn note(&mut self, index: u32, leaving: &mut Leaving) {
+        self.visit.subject = index;
         let unvisited = self.first_unvisited();
-        let (Some(heir), Some(subscriber)) = (&self.heir, self.subscribers.get_mut(index)) else {
+        let timeout = self.shared.policy.load().settings.tcp_user_timeout;
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
             return;
         };
         if subscriber.phase == Phase::Live {
             subscriber.cursor = subscriber.cursor.max(unvisited);
         }
-        if subscriber.owed > 0 {
-            // In the middle of a line that is in no log. It resumes by its id.
+        // In the middle of a line that is in no log. It resumes by its id.
+        let is_owed = subscriber.owed > 0;
+        if is_owed || subscriber.sink.socket_to_give().is_none() {
             return;
         }
-        let Some(socket) = subscriber.sink.socket_to_give() else {
+        if subscriber.stalled_since != NEVER {
+            // As the other process expects it.
+            let timeout = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+            subscriber.sink.set_user_timeout_ms(timeout);
+        }
+        let note = note(subscriber, &self.shared.clock);
+        leaving.bytes += note.bytes();
+        leaving.notes.push(note);
+        leaving.indices.push(index);
+    }
+
+    /// Gives those that are noted. What the other process has got is let go of here, one by one: a
+    /// panic in one leaves none of them here, for two processes would write to it.
+    fn give_noted(&mut self, leaving: &mut Leaving) {
+        self.visit.subject = NOBODY;
+        let Leaving { indices, notes, .. } = std::mem::take(leaving);
+        let (Some(heir), false) = (&self.heir, notes.is_empty()) else {
             return;
         };
-        let note = note(subscriber, &self.shared.clock);
-        if let Err(error) = heir.send(&note, &[socket]) {
+        let subscribers = indices
+            .iter()
+            .filter_map(|index| self.subscribers.get(*index));
+        let sockets: Vec<_> = subscribers
+            .filter_map(|subscriber| subscriber.sink.socket_to_give())
+            .collect();
+        if let Err(error) = heir.send(&notes, &sockets) {
             tracing::warn!(%error, "streams that are left are closed instead of handed over");
             self.heir = None;
             return;
         }
+        let panics = Arc::clone(&self.shared.panics);
+        for index in indices {
+            let _ = panics
+                .shard
+                .run("letting go of a stream", || self.let_go(index));
+        }
+    }
+
+    fn let_go(&mut self, index: u32) {
         let Some(given) = self.take_out(index, CloseReason::HandedOver) else {
             return;
         };
@@ -68,6 +123,21 @@ impl Shard {
             present.hand_over();
         }
         given.sink.let_go(self.poll.registry());
+    }
+}
+
+/// Streams that are about to be given together.
+#[derive(Default)]
+struct Leaving {
+    indices: Vec<u32>,
+    notes: StreamNotes,
+    /// What the notes take in a message, about.
+    bytes: usize,
+}
+
+impl Leaving {
+    fn is_full(&self) -> bool {
+        self.notes.len() >= SOCKETS_MAX || self.bytes >= NOTES_BYTES
     }
 }
 

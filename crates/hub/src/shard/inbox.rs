@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -135,6 +136,9 @@ pub enum Command {
     HandOver(Box<HandOver>),
     /// End this many streams more for balance. A few a second.
     Rebalance(Due),
+    /// Drop this, which tells whoever waits that all before it were obeyed. One for each way by
+    /// which streams come over.
+    Obeyed(SyncSender<()>),
 }
 
 /// See [`Command::HandOver`].
@@ -196,6 +200,20 @@ impl Inbox {
         match &mut *self.lock() {
             Some(commands) => commands.push(command),
             None => return Err(command),
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// Adds some together, in their order.
+    ///
+    /// # Errors
+    ///
+    /// All of them come back when the shard has ended.
+    pub(crate) fn send_all(&self, some: Vec<Command>) -> Result<(), Vec<Command>> {
+        match &mut *self.lock() {
+            Some(commands) => commands.extend(some),
+            None => return Err(some),
         }
         self.wake();
         Ok(())

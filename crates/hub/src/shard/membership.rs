@@ -115,7 +115,7 @@ impl Shard {
             subscriber.memberships = memberships;
         }
         self.set_timer(key.index, now);
-        self.ready.push_back(key);
+        self.stand_in_line(key, resumed.is_some());
         if self.heir.is_some() {
             self.give(key.index);
         }

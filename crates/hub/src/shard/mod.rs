@@ -65,6 +65,9 @@ mod shed;
 // Streams that go on in another process.
 mod hand_over;
 
+// Streams that have come from another process.
+mod arrived;
+
 // Places for subscribers.
 mod places;
 
@@ -282,6 +285,8 @@ pub(crate) struct Shard {
     visit: Visit,
     /// Subscribers that are behind and may go on.
     ready: VecDeque<SubscriberKey>,
+    /// Those of another process that have had no turn here yet.
+    arrived: VecDeque<SubscriberKey>,
     behind: Behind,
     wheel: Wheel,
     drain: Option<DrainPlan>,
@@ -327,6 +332,7 @@ impl Shard {
             now,
             visit: Visit::default(),
             ready: VecDeque::new(),
+            arrived: VecDeque::new(),
             behind: Behind::default(),
             wheel: Wheel::new(now),
             drain: None,
@@ -374,7 +380,8 @@ impl Shard {
     fn timeout(&self) -> Option<Duration> {
         let is_sweeping = self.jobs.get(self.sweep.job).is_some();
         let has_news = self.subscribers.len() > 0 && self.shared.window.next() > self.head;
-        if is_sweeping || has_news || self.is_rebalance_late() {
+        let has_arrivals = !self.arrived.is_empty();
+        if is_sweeping || has_news || has_arrivals || self.is_rebalance_late() {
             return Some(Duration::ZERO);
         }
         if let Some(soon) = self.behind.timeout(self.ready.is_empty()) {
@@ -467,6 +474,7 @@ impl Shard {
                 Command::Drain(window) => self.begin_drain(ticks(window)),
                 Command::HandOver(hand_over) => self.hand_over(*hand_over),
                 Command::Rebalance(due) => self.begin_rebalance(due),
+                Command::Obeyed(told) => drop(told),
             }
             self.visit.subject = NOBODY;
         }

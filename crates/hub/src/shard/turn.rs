@@ -85,6 +85,8 @@ impl Shard {
         self.visit.subject = NOBODY;
         self.catch_up_slice();
         self.visit.subject = NOBODY;
+        self.arrived_slice();
+        self.visit.subject = NOBODY;
         self.tally.store(&self.metrics);
         self.drain_slice();
         self.visit.subject = NOBODY;

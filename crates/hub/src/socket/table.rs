@@ -40,9 +40,22 @@ pub(crate) fn leave_shared_table() -> io::Result<()> {
     unsafe { unshare_unsafe(UnshareFlags::FILES) }.map_err(io::Error::from)
 }
 
+/// Most sockets that are sent together: about half of what Linux takes in one message.
+pub(crate) const SOCKETS_MAX: usize = 128;
+
+/// Bytes of a message: the first ticket, and how many sockets come with it.
+const MESSAGE_BYTES: usize = 16;
+
 /// A socket's number while it is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
+
+impl Ticket {
+    /// That of a socket so many behind the first of those that were sent together.
+    pub(crate) const fn behind(self, count: u64) -> Self {
+        Self(self.0.wrapping_add(count))
+    }
+}
 
 /// The end that sends sockets into a shard's table.
 #[derive(Debug)]
@@ -55,9 +68,10 @@ pub(crate) struct Sender {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     stream: StdUnixStream,
-    /// Received before their turn. At most as many as the kernel holds in one such socket, some
-    /// hundreds.
-    early: HashMap<Ticket, OwnedFd>,
+    /// Received before their turn; `None` for one that found the table full. At most as many as
+    /// the kernel holds in one such socket: some hundreds that were sent one by one, and what an
+    /// upgrade sends together.
+    early: HashMap<Ticket, Option<OwnedFd>>,
 }
 
 /// The two ends. Has to be called inside the runtime.
@@ -81,20 +95,39 @@ impl Sender {
     /// Sends a descriptor; the caller closes its own afterwards. Waits while some hundreds are on
     /// their way, which lasts no longer than a turn of the shard.
     pub(crate) async fn send(&self, descriptor: BorrowedFd<'_>) -> io::Result<Ticket> {
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
-        let bytes = ticket.to_ne_bytes();
+        let ticket = self.reserve(1);
+        self.send_all(ticket, &[descriptor]).await?;
+        Ok(ticket)
+    }
+
+    /// Tickets for so many, the first of them.
+    pub(crate) fn reserve(&self, count: usize) -> Ticket {
+        Ticket(self.next.fetch_add(count as u64, Ordering::Relaxed))
+    }
+
+    /// As [`Self::send`], for some together: at most [`SOCKETS_MAX`], which get the tickets from
+    /// `first` on.
+    pub(crate) async fn send_all(
+        &self,
+        first: Ticket,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let mut bytes = [0; MESSAGE_BYTES];
+        bytes[..8].copy_from_slice(&first.0.to_ne_bytes());
+        bytes[8..].copy_from_slice(&(descriptors.len() as u64).to_ne_bytes());
         let send = || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
             let mut control = SendAncillaryBuffer::new(&mut space);
-            let descriptors = [descriptor];
-            control.push(SendAncillaryMessage::ScmRights(&descriptors));
+            if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+                return Err(io::Error::other("too many sockets at once"));
+            }
             let piece = [IoSlice::new(&bytes)];
             let sent = sendmsg(&self.stream, &piece, &mut control, SendFlags::NOSIGNAL);
-            // Eight bytes go whole or not at all.
+            // So few bytes go whole or not at all.
             sent.map_err(io::Error::from)
         };
         self.stream.async_io(Interest::WRITABLE, send).await?;
-        Ok(Ticket(ticket))
+        Ok(())
     }
 }
 
@@ -107,23 +140,17 @@ impl Receiver {
     /// The table is full, so the kernel dropped it.
     pub(crate) fn take(&mut self, ticket: Ticket) -> io::Result<OwnedFd> {
         loop {
-            if let Some(descriptor) = self.early.remove(&ticket) {
-                return Ok(descriptor);
+            if let Some(found) = self.early.remove(&ticket) {
+                let full = || io::Error::other("the shard's descriptor table is full");
+                return found.ok_or_else(full);
             }
-            let (found, descriptor) = self.receive()?;
-            match descriptor {
-                Some(descriptor) => drop(self.early.insert(found, descriptor)),
-                None if found == ticket => {
-                    return Err(io::Error::other("the shard's descriptor table is full"));
-                }
-                None => {}
-            }
+            self.receive()?;
         }
     }
 
-    fn receive(&self) -> io::Result<(Ticket, Option<OwnedFd>)> {
-        let mut bytes = [0; 8];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    fn receive(&mut self) -> io::Result<()> {
+        let mut bytes = [0; MESSAGE_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
             self.stream.as_fd(),
@@ -134,14 +161,25 @@ impl Receiver {
         if received.bytes != bytes.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut descriptor = None;
+        let [first, count] = bytes.as_chunks::<8>().0 else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        let first = Ticket(u64::from_ne_bytes(*first));
+        let count = u64::from_ne_bytes(*count);
+        let mut descriptors = Vec::new();
         for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                descriptor = descriptors.last();
+            if let RecvAncillaryMessage::ScmRights(some) = message {
+                descriptors.extend(some);
             }
         }
-        debug_assert!(descriptor.is_some() || received.flags.contains(ReturnFlags::CTRUNC));
-        Ok((Ticket(u64::from_ne_bytes(bytes)), descriptor))
+        // Where the table is full the last ones are missing.
+        let is_whole = descriptors.len() as u64 == count;
+        debug_assert!(is_whole || received.flags.contains(ReturnFlags::CTRUNC));
+        let mut descriptors = descriptors.into_iter();
+        for number in 0..count {
+            self.early.insert(first.behind(number), descriptors.next());
+        }
+        Ok(())
     }
 }
 
@@ -161,6 +199,14 @@ mod tests {
             tickets.push(sender.send(there.as_fd()).await.unwrap());
             ours.push(here);
         }
+        let (here, there): (Vec<_>, Vec<_>) =
+            (0..3).map(|_| StdUnixStream::pair().unwrap()).unzip();
+        let first = sender.reserve(there.len());
+        let together: Vec<_> = there.iter().map(AsFd::as_fd).collect();
+        sender.send_all(first, &together).await.unwrap();
+        tickets.extend((0..3).map(|number| first.behind(number)));
+        ours.extend(here);
+        drop(there);
         let shard = std::thread::spawn(move || {
             leave_shared_table().unwrap();
             for (number, ticket) in tickets.into_iter().enumerate().rev() {

@@ -13,6 +13,7 @@ use socket2::SockRef;
 
 use super::{DISCARDED_BYTES_MAX, Heard, Outgoing, WRITE_FRAMES_MAX, reason_of};
 use crate::close::CloseReason;
+use crate::config::Settings;
 use crate::frame::{Frame, Framing};
 
 /// Kernel settings of a subscriber's socket.
@@ -26,6 +27,14 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
+    /// As the operator wants them.
+    pub(crate) const fn of(settings: &Settings) -> Self {
+        Self {
+            user_timeout: settings.tcp_user_timeout,
+            send_buffer_bytes: settings.send_buffer,
+        }
+    }
+
     /// Applies the settings. Failures are ignored: a kernel that refuses one still serves.
     pub fn apply(self, socket: &SockRef<'_>) {
         let _ = socket.set_tcp_nodelay(true);

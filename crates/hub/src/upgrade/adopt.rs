@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::arrivals::Arriving;
 use super::channel::Channel;
-use super::message::{ClientNote, ConnectionNote, DoorNote, StreamNote};
+use super::message::{ClientNote, ConnectionNote, DoorNote, PresentNote, StreamNote, StreamNotes};
 use crate::accept::{self, Listener};
 use crate::admit::ConnectionPermit;
 use crate::clock::ticks;
@@ -22,6 +23,7 @@ use crate::close::CloseReason;
 use crate::frame::Framing;
 use crate::hub::Hub;
 use crate::peer::{Client, Peer};
+use crate::presence::Attendance;
 use crate::selection::Selection;
 use crate::shard::{NewSubscriber, Resumed, ShardPlace};
 use crate::socket::{Arriving as ArrivingSink, Sink, SocketOptions, TcpSink};
@@ -62,31 +64,94 @@ pub(super) fn connections(channel: Channel, doors: [Listener; 2]) -> io::Result<
     Ok(())
 }
 
-/// Takes streams into this hub's shards until the old process's shard has none left.
-pub(super) fn streams(channel: Channel, hub: &Arc<Hub>) -> io::Result<()> {
+/// Takes streams into this hub's shards until the old process's shard has none left. `options`:
+/// how their sockets are to be set, unless they are set so.
+pub(super) fn streams(
+    channel: Channel,
+    hub: &Arc<Hub>,
+    options: Option<SocketOptions>,
+) -> io::Result<()> {
     let runtime = Handle::current();
     let hub = Arc::clone(hub);
     let arriving = hub.arrivals.begin(Arriving::Streams);
     let name = "take-streams".into();
     thread::Builder::new().name(name).spawn(move || {
         let _arriving = arriving;
-        let mut count = 0_u64;
-        while let Ok((note, mut descriptors)) = channel.receive::<StreamNote>() {
-            let Some(socket) = descriptors.pop() else {
-                tracing::warn!("a stream did not come over: no descriptor is left");
-                continue;
-            };
-            if let Some(subscriber) = stream(&hub, note, socket) {
-                count += 1;
-                hub.metrics.taken_over();
-                runtime.block_on(hub.hand_over(subscriber));
-            }
+        let mut taking = TakingIn {
+            hub: &hub,
+            options,
+            runtime,
+            before: None,
+            count: 0,
+        };
+        while let Ok((notes, descriptors)) = channel.receive::<StreamNotes>() {
+            taking.take(notes, descriptors);
         }
-        if count > 0 {
-            tracing::info!(streams = count, "streams taken over");
+        if taking.count > 0 {
+            tracing::info!(streams = taking.count, "streams taken over");
         }
     })?;
     Ok(())
+}
+
+/// One way by which streams come.
+struct TakingIn<'a> {
+    hub: &'a Hub,
+    options: Option<SocketOptions>,
+    runtime: Handle,
+    /// Ends when the shard has the streams before these. So no more than those of two messages are
+    /// on their way here, whatever the kernel would hold.
+    before: Option<Receiver<()>>,
+    count: u64,
+}
+
+impl TakingIn<'_> {
+    /// Those of one message, all to the same shard as long as that has places.
+    fn take(&mut self, notes: StreamNotes, descriptors: Vec<OwnedFd>) {
+        let mut shard = self.hub.next_shard();
+        let mut together = Vec::with_capacity(notes.len());
+        let mut descriptors = descriptors.into_iter();
+        for mut note in notes {
+            // First, so that one that does not come over has left.
+            let present = note.present.take().map(|present| {
+                let PresentNote {
+                    subscriber,
+                    matchers,
+                    payload,
+                } = present;
+                self.hub.presence.resume(subscriber, matchers, payload)
+            });
+            let Some(socket) = descriptors.next() else {
+                tracing::warn!("a stream did not come over: no descriptor is left");
+                continue;
+            };
+            if let Some(options) = self.options {
+                options.apply(&SockRef::from(&socket));
+            }
+            let Some(subscriber) = stream(self.hub, note, present, (socket, shard)) else {
+                continue;
+            };
+            self.count += 1;
+            self.hub.metrics.taken_over();
+            if subscriber.place.shard() != shard {
+                self.pass_on(shard, std::mem::take(&mut together));
+                shard = subscriber.place.shard();
+            }
+            together.push(subscriber);
+        }
+        self.pass_on(shard, together);
+    }
+
+    fn pass_on(&mut self, shard: usize, together: Vec<NewSubscriber>) {
+        if together.is_empty() {
+            return;
+        }
+        if let Some(before) = self.before.take() {
+            // Nothing is ever sent.
+            let _ = before.recv();
+        }
+        self.before = self.runtime.block_on(self.hub.take_over(shard, together));
+    }
 }
 
 fn non_blocking(socket: OwnedFd) -> io::Result<TcpStream> {
@@ -95,38 +160,28 @@ fn non_blocking(socket: OwnedFd) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The subscriber of a stream; `None` where there is no place for it, and it is closed.
-fn stream(hub: &Hub, mut note: StreamNote, socket: OwnedFd) -> Option<NewSubscriber> {
-    let policy = hub.policy.load_full();
+/// The subscriber of a stream, best in this shard; `None` where there is no place for it, and it is
+/// closed.
+fn stream(
+    hub: &Hub,
+    note: StreamNote,
+    present: Option<Attendance>,
+    (socket, shard): (OwnedFd, usize),
+) -> Option<NewSubscriber> {
+    let policy = hub.policy.load();
     let settings = &policy.settings;
-    // First, so that one that does not come over has left.
-    let present = note.present.take().map(|present| {
-        hub.presence
-            .resume(present.subscriber, present.matchers, present.payload)
-    });
     let framing = if note.is_chunked {
         Framing::Chunked
     } else {
         Framing::Raw
     };
-    let stream = match non_blocking(socket) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::warn!(%error, "a stream did not come over");
-            return None;
-        }
-    };
-    let options = SocketOptions {
-        user_timeout: settings.tcp_user_timeout,
-        send_buffer_bytes: settings.send_buffer,
-    };
-    options.apply(&SockRef::from(&stream));
+    let stream = TcpStream::from(socket);
     let sink = Sink::Tcp(TcpSink::new(stream, framing));
     let Place {
         selection,
         mut connection,
         shard,
-    } = match Place::find(hub, &note) {
+    } = match Place::find(hub, &note, shard) {
         Ok(place) => place,
         Err(reason) => {
             tracing::debug!(reason, "a stream that came over is closed");
@@ -189,7 +244,7 @@ struct Place {
 }
 
 impl Place {
-    fn find(hub: &Hub, note: &StreamNote) -> Result<Self, &'static str> {
+    fn find(hub: &Hub, note: &StreamNote, shard: usize) -> Result<Self, &'static str> {
         let parse = |texts: &[String]| -> Result<Box<[Matcher]>, TopicError> {
             texts.iter().map(|text| Matcher::parse(text)).collect()
         };
@@ -206,7 +261,7 @@ impl Place {
                 places,
             },
             connection: hub.gate.taken_over().leave_lobby(),
-            shard: hub.claim_place().ok_or("no shard has a place")?,
+            shard: hub.claim_place_in(shard).ok_or("no shard has a place")?,
         })
     }
 }

@@ -15,6 +15,7 @@ use super::take::{VARIABLE, log_name};
 use super::{Baton, Heir, Moving};
 use crate::config::{LogSpec, Settings};
 use crate::listeners::Bound;
+use crate::socket::SocketOptions;
 use crate::store;
 
 /// Bytes of events in one message.
@@ -235,6 +236,7 @@ impl Successor {
                 .collect(),
             log: log_name(&offer.settings),
             dev_key: offer.dev_key.clone(),
+            sockets: Some(SocketOptions::of(&offer.settings).into()),
         };
         let descriptors: Vec<BorrowedFd<'_>> = [their_relay.as_fd(), their_connections.as_fd()]
             .into_iter()

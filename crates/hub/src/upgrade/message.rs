@@ -7,6 +7,7 @@ use gush_sse::{EventId, EventType, Topic};
 use serde::{Deserialize, Serialize};
 
 use crate::request::Door;
+use crate::socket::SocketOptions;
 
 /// Of the dialogue and of every message. A process that meets another one refuses the upgrade,
 /// and the old one goes on.
@@ -15,7 +16,7 @@ pub(super) const VERSION: u32 = 2;
 /// Of a handed-over stream's meaning: its note, and the bytes of a frame of which the old process
 /// may have sent a part. Where it differs, streams are closed instead. A test holds it against the
 /// frames.
-pub(super) const STREAMS_VERSION: u32 = 2;
+pub(super) const STREAMS_VERSION: u32 = 3;
 
 /// What the old process says, in this order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +44,25 @@ pub(super) struct Hello {
     pub(super) log: String,
     /// The key that `--dev` made, if it is in use.
     pub(super) dev_key: Option<String>,
+    /// How the sockets of streams are set.
+    pub(super) sockets: Option<SocketNote>,
+}
+
+/// [`SocketOptions`], as they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SocketNote {
+    user_timeout_ms: u64,
+    send_buffer_bytes: u64,
+}
+
+impl From<SocketOptions> for SocketNote {
+    fn from(options: SocketOptions) -> Self {
+        let user_timeout_ms = options.user_timeout.as_millis();
+        Self {
+            user_timeout_ms: u64::try_from(user_timeout_ms).unwrap_or(u64::MAX),
+            send_buffer_bytes: options.send_buffer_bytes as u64,
+        }
+    }
 }
 
 /// A listening socket.
@@ -203,7 +223,11 @@ pub(super) struct ConnectionNote {
     pub(super) bytes: Vec<u8>,
 }
 
-/// A live stream; its socket comes with it.
+/// Some live streams, at most [`SOCKETS_MAX`](crate::socket::table::SOCKETS_MAX): their sockets
+/// come with them, in the same order and non-blocking.
+pub(crate) type StreamNotes = Vec<StreamNote>;
+
+/// A live stream.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StreamNote {
     pub(crate) is_chunked: bool,
@@ -227,6 +251,21 @@ pub(crate) struct StreamNote {
     /// Whom it is for: for the limits and the record of its end.
     pub(crate) client: Option<ClientNote>,
 }
+
+impl StreamNote {
+    /// About as many bytes as it takes in a message.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+        let present = self.present.as_ref();
+        bytes(&self.matchers)
+            + bytes(&self.grants)
+            + present.map_or(0, |present| bytes(&present.matchers) + PAYLOAD_BYTES)
+            + 512
+    }
+}
+
+/// What a `mercure.payload` takes in a message, about: the token it came in fits a request's head.
+const PAYLOAD_BYTES: usize = 1024;
 
 /// Whom a stream is for.
 #[derive(Debug, Serialize, Deserialize)]

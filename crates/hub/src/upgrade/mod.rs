@@ -39,7 +39,9 @@ pub(crate) use baton::Baton;
 pub(crate) use channel::Channel;
 pub(crate) use give::{Given, NotGiven, Offer, Recall, give};
 pub(crate) use heir::{Heir, Leaving};
-pub(crate) use message::{ClientNote, DoorNote, ListenerNote, PresentNote, StreamNote};
+pub(crate) use message::{
+    ClientNote, DoorNote, ListenerNote, PresentNote, StreamNote, StreamNotes,
+};
 pub(crate) use take::Taking;
 
 /// Where the listeners stand.

@@ -16,7 +16,7 @@ use crate::error::ServeError;
 use crate::hub::Hub;
 use crate::listeners::Bound;
 use crate::request::Door;
-use crate::socket::given;
+use crate::socket::{SocketOptions, given};
 
 /// Tells a process that it is the new one of an upgrade.
 pub(super) const VARIABLE: &str = "GUSH_UPGRADE";
@@ -243,8 +243,11 @@ impl Taking {
         let doors = [listener(Door::Public), listener(Door::Admin)];
         let connections = self.connections.try_clone().map_err(failed)?;
         adopt::connections(connections, doors).map_err(failed)?;
+        let options = SocketOptions::of(&hub.policy.load().settings);
+        // Three calls for each of many streams, mostly for what is so already.
+        let options = (self.hello.sockets != Some(options.into())).then_some(options);
         for way in &self.ways {
-            adopt::streams(way.try_clone().map_err(failed)?, hub).map_err(failed)?;
+            adopt::streams(way.try_clone().map_err(failed)?, hub, options).map_err(failed)?;
         }
         self.say(&FromNew::Serving)
     }

@@ -11,7 +11,7 @@ use crate::frame::{Frame, Framing};
 /// of that event. Whoever changes these bytes has to raise the version.
 #[test]
 fn the_bytes_of_a_frame_belong_to_the_version() {
-    assert_eq!(STREAMS_VERSION, 2);
+    assert_eq!(STREAMS_VERSION, 3);
     let frame = frame_of_an_event();
     assert_eq!(
         std::str::from_utf8(frame.framed(Framing::Raw)),

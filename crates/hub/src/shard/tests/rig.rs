@@ -22,7 +22,7 @@ use crate::policy::{Policy, PolicyCell};
 use crate::replay::Replayer;
 use crate::selection::Selection;
 use crate::shard::{
-    Command, Inbox, NewSubscriber, Seat, Shard, ShardPlace, ShardThread, Shared, Table,
+    Command, Inbox, NewSubscriber, Resumed, Seat, Shard, ShardPlace, ShardThread, Shared, Table,
 };
 use crate::socket::{Arriving, Sink, TcpSink};
 use crate::topic::Matcher;
@@ -221,6 +221,38 @@ impl Rig {
             None,
         );
         change(&mut parts);
+        self.send(sink, parts, (start, None));
+    }
+
+    /// One that another process handed over.
+    pub(super) fn come_over(&self, matchers: &[&str], start: Offset) -> Peer {
+        let (ours, theirs) = pair();
+        let descriptor = ours.as_raw_fd();
+        ours.set_nonblocking(true).expect("a socket option");
+        let sink = Sink::Tcp(TcpSink::new(ours, Framing::Chunked));
+        let selection = Selection {
+            matchers: parse(matchers),
+            ..Selection::default()
+        };
+        let resumed = Resumed {
+            partial: 0,
+            life_ticks: None,
+            silent_ticks: 0,
+        };
+        self.send(sink, (selection, None), (start, Some(resumed)));
+        Peer {
+            socket: theirs,
+            descriptor,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn send(
+        &self,
+        sink: Sink,
+        parts: (Selection, Option<u64>),
+        (start, resumed): (Offset, Option<Resumed>),
+    ) {
         let place = ShardPlace::claim(&self.inbox, 0, usize::MAX);
         let sent = self.inbox.send(Command::Subscribe(Box::new(NewSubscriber {
             sink: Arriving::Here(sink),
@@ -233,7 +265,7 @@ impl Rig {
             client: None,
             connection: ConnectionPermit::default(),
             subject: None,
-            resumed: None,
+            resumed,
         })));
         assert!(sent.is_ok());
     }

@@ -96,6 +96,31 @@ fn the_time_bounds_turns_of_any_kind() {
     assert_eq!(shard.ready.len(), 2);
 }
 
+/// In an upgrade nearly all streams come over at once, while live events come for those who are
+/// there already: in the line of those who replay, which pauses for those, the last one waited for
+/// seconds.
+#[test]
+fn who_comes_over_does_not_wait_with_those_who_replay() {
+    let (rig, mut shard, _live) = sweeping();
+    let _replaying = rig.subscribe_as(&["a"], Offset::FIRST, |_| {});
+    let arrived = (0..10).map(|_| rig.come_over(&["a"], Offset::FIRST));
+    let mut arrived: Vec<_> = arrived.collect();
+    shard.obey_commands();
+    while !shard.arrived.is_empty() {
+        assert_eq!(shard.timeout(), Some(std::time::Duration::ZERO));
+        shard.arrived_slice();
+    }
+    for peer in &mut arrived {
+        assert_eq!(peer.data(), "swept");
+    }
+    assert_eq!(shard.ready.len(), 1, "who replays is still in line");
+    // The sweep passes over those who have had its event.
+    while !shard.jobs.is_empty() {
+        shard.sweep_slice();
+    }
+    arrived[0].expect_nothing();
+}
+
 /// A slow reader takes it in many turns, and each of them copied all of it.
 #[test]
 fn a_large_event_of_the_window_is_shared_and_goes_alone() {
