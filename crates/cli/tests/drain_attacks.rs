@@ -2,8 +2,8 @@
 //! middle of a replay. It ends with 0, says why streams ended, and keeps what it answered.
 
 use gush_testkit::{
-    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseStream, eventually,
-    exchange, peers::unread_request,
+    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseStream,
+    begin_batch, eventually, exchange, peers::unread_request, send_batch_line,
 };
 use std::collections::HashSet;
 use std::time::Duration;
@@ -280,13 +280,7 @@ fn every_answered_line_of_a_batch_is_kept() -> Outcome<()> {
 }
 
 fn batch(hub: &HubProcess) -> Outcome<Connection> {
-    let mut connection = hub.connect()?;
-    let head = format!(
-        "POST /.well-known/mercure HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n",
-        hub.publisher_token()?
-    );
-    connection.send(head.as_bytes())?;
+    let connection = begin_batch(hub)?;
     connection
         .socket()
         .set_write_timeout(Some(Duration::from_secs(5)))?;
@@ -294,6 +288,5 @@ fn batch(hub: &HubProcess) -> Outcome<Connection> {
 }
 
 fn send_line(connection: &mut Connection, data: &str) -> Outcome<()> {
-    let line = format!("{{\"topic\":\"{TOPIC}\",\"data\":\"{data}\"}}\n");
-    connection.send(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes())
+    send_batch_line(connection, TOPIC, data)
 }

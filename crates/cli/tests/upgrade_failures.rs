@@ -2,8 +2,8 @@
 //! fails once it serves.
 
 use gush_testkit::{
-    Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, ProgramLink, Request, Response,
-    eventually, exchange,
+    BATCH_END, Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, ProgramLink,
+    Request, Response, begin_batch, eventually, exchange, send_batch_line,
 };
 use std::path::{Path, PathBuf};
 
@@ -49,22 +49,10 @@ fn wait_file(path: &Path) -> Outcome<()> {
     })
 }
 
-/// A line of a batch, as a chunk.
-fn batch_line(n: usize) -> String {
-    let line = format!("{{\"topic\":\"{TOPIC}\",\"data\":\"{n}\"}}\n");
-    format!("{:x}\r\n{line}\r\n", line.len())
-}
-
 /// A batch of which line 0 has been sent, and that is not at its end.
-fn begin_batch(hub: &HubProcess) -> Outcome<Connection> {
-    let head = format!(
-        "POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n{}",
-        hub.publisher_token()?,
-        batch_line(0)
-    );
-    let mut batch = hub.connect()?;
-    batch.send(head.as_bytes())?;
+fn batch_of_one(hub: &HubProcess) -> Outcome<Connection> {
+    let mut batch = begin_batch(hub)?;
+    send_batch_line(&mut batch, TOPIC, "0")?;
     Ok(batch)
 }
 
@@ -232,7 +220,7 @@ fn a_new_process_that_fails_once_it_serves_is_the_hubs_failure() -> Outcome<()> 
     let mut hub = linked.hub.clone().option("--drain-window", "20s").start()?;
     let id = publish(&hub, "before")?;
     let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
-    let mut batch = begin_batch(&hub)?;
+    let mut batch = batch_of_one(&hub)?;
     stream.expect_data("0")?;
     let say = |text: &str| {
         format!(
@@ -260,8 +248,8 @@ fn a_new_process_that_fails_once_it_serves_is_the_hubs_failure() -> Outcome<()> 
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         Ok(stat.contains(") Z ").then_some(()))
     })?;
-    batch.send(batch_line(1).as_bytes())?;
-    batch.send(b"0\r\n\r\n")?;
+    send_batch_line(&mut batch, TOPIC, "1")?;
+    batch.send(BATCH_END)?;
     let answer = batch.read_response()?.text();
     assert!(answer.contains("\"status\":503,\"line\":2"), "{answer}");
     stream.read_to_end(PATIENCE)?;
@@ -279,14 +267,14 @@ fn a_new_process_that_fails_once_it_serves_is_the_hubs_failure() -> Outcome<()> 
 fn upgrades_in_a_row_keep_what_is_under_way() -> Outcome<()> {
     let mut hub = HubBuilder::new(REAL)?.disk().start()?;
     let mut stream = hub.subscribe(&[("topic", TOPIC)])?;
-    let mut batch = begin_batch(&hub)?;
+    let mut batch = batch_of_one(&hub)?;
     stream.expect_data("0")?;
     for n in 1..4 {
         hub.upgrade()?;
-        batch.send(batch_line(n).as_bytes())?;
+        send_batch_line(&mut batch, TOPIC, &n.to_string())?;
         stream.expect_data(&n.to_string())?;
     }
-    batch.send(b"0\r\n\r\n")?;
+    batch.send(BATCH_END)?;
     let answer = batch.read_response()?.text();
     assert_eq!(answer.lines().count(), 4, "{answer}");
     assert!(

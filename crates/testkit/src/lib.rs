@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod curl;
 mod failure;
 mod form;
@@ -23,6 +24,7 @@ mod tls;
 mod token;
 mod wait;
 
+pub use batch::{BATCH_END, begin_batch, send_batch_line};
 pub use curl::Curl;
 pub use failure::{Failure, Outcome};
 pub use form::{encode_component, encode_form};
