@@ -25,6 +25,7 @@ pub(super) struct Successor {
     child: Child,
     /// For the streams, one for each shard.
     ways: Vec<Channel>,
+    takes_tls: bool,
 }
 
 impl Running {
@@ -74,15 +75,12 @@ impl Running {
             Err(NotGiven::Broken(text.into()))
         });
         let (outcome, end) = match given {
-            Ok(Given { child, heir, ways }) => {
-                let pid = child.id();
+            Ok(given) => {
+                let pid = given.child.id();
                 tracing::info!(pid, "upgrade: the new process serves");
                 notify::ready(pid);
-                hub.begin_drain();
-                // Before the connections are told.
-                hub.set_heir(heir);
-                moving.send_replace(Moving::Gone);
-                (Ok(pid), Some(End::Given(Successor { child, ways })))
+                let successor = self.leave_to(given, moving);
+                (Ok(pid), Some(End::Given(successor)))
             }
             Err(NotGiven::Kept(reason)) => {
                 tracing::error!("upgrade failed, this process goes on: {reason}");
@@ -98,6 +96,19 @@ impl Running {
         };
         answer(reply, outcome);
         end
+    }
+
+    /// From now on the other process serves.
+    fn leave_to(&self, given: Given, moving: &watch::Sender<Moving>) -> Successor {
+        self.hub.begin_drain();
+        // Before the connections are told.
+        self.hub.set_heir(given.heir);
+        moving.send_replace(Moving::Gone);
+        Successor {
+            child: given.child,
+            ways: given.ways,
+            takes_tls: given.takes_tls,
+        }
     }
 }
 
@@ -117,7 +128,11 @@ pub(super) async fn hand_over(
     hub: &Arc<Hub>,
     shards: Vec<ShardThread>,
     stop: &watch::Sender<bool>,
-    Successor { mut child, ways }: Successor,
+    Successor {
+        mut child,
+        ways,
+        takes_tls,
+    }: Successor,
 ) -> Result<(), ServeError> {
     let drain_window = hub.policy.load().settings.drain_window;
     let window = drain_window.min(LEFT_WINDOW_MAX);
@@ -125,7 +140,11 @@ pub(super) async fn hand_over(
     for shard in &hub.shards {
         let command = match ways.next() {
             Some(way) => match bring(way, shard).await {
-                Ok(way) => Command::HandOver(Box::new(HandOver { way, window })),
+                Ok(way) => Command::HandOver(Box::new(HandOver {
+                    way,
+                    takes_tls,
+                    window,
+                })),
                 Err(error) => {
                     tracing::error!(%error, "a shard's streams are not handed over");
                     Command::Drain(window)

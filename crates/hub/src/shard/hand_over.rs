@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::Shard;
 use super::inbox::{HandOver, Way};
 use super::subscriber::{NEVER, Phase, Subscriber};
@@ -11,7 +13,7 @@ use crate::close::CloseReason;
 use crate::frame::Framing;
 use crate::socket::table::SOCKETS_MAX;
 use crate::topic::Matcher;
-use crate::upgrade::{Channel, ClientNote, PresentNote, StreamNote, StreamNotes};
+use crate::upgrade::{Channel, ClientNote, PresentNote, StreamNote, StreamNotes, TlsNote};
 
 /// Bytes of notes at which they are sent, give or take one. Ours: some packets.
 const NOTES_BYTES: usize = 128 * 1024;
@@ -32,7 +34,10 @@ impl Shard {
             }
         };
         match way {
-            Ok(way) => self.heir = Some(way),
+            Ok(way) => {
+                let takes_tls = hand_over.takes_tls;
+                self.heir = Some(Heir { way, takes_tls });
+            }
             Err(error) => tracing::error!(%error, "a shard's streams are not handed over"),
         }
         // First, so that whatever happens below, those who are still here end.
@@ -66,7 +71,7 @@ impl Shard {
         self.visit.subject = index;
         let unvisited = self.first_unvisited();
         let timeout = self.shared.policy.load().settings.tcp_user_timeout;
-        let Some(subscriber) = self.subscribers.get_mut(index) else {
+        let (Some(heir), Some(subscriber)) = (&self.heir, self.subscribers.get_mut(index)) else {
             return;
         };
         if subscriber.phase == Phase::Live {
@@ -74,7 +79,8 @@ impl Shard {
         }
         // In the middle of a line that is in no log. It resumes by its id.
         let is_owed = subscriber.owed > 0;
-        if is_owed || subscriber.sink.socket_to_give().is_none() {
+        let is_tls = subscriber.sink.layer_to_give().is_some();
+        if is_owed || subscriber.sink.socket_to_give().is_none() || (is_tls && !heir.takes_tls) {
             return;
         }
         if subscriber.stalled_since != NEVER {
@@ -88,23 +94,39 @@ impl Shard {
         leaving.indices.push(index);
     }
 
-    /// Gives those that are noted. What the other process has got is let go of here, one by one: a
-    /// panic in one leaves none of them here, for two processes would write to it.
+    /// Gives those that are noted, with the secrets of those under TLS. What the other process has
+    /// got is let go of here, one by one: a panic in one leaves none of them here, for two
+    /// processes would write to it.
     fn give_noted(&mut self, leaving: &mut Leaving) {
         self.visit.subject = NOBODY;
         let Leaving { indices, notes, .. } = std::mem::take(leaving);
         let (Some(heir), false) = (&self.heir, notes.is_empty()) else {
             return;
         };
+        // With all the room it needs: one that grew would leave secrets behind.
+        let secret_bytes = notes.iter().map(StreamNote::tls_bytes).sum();
+        let mut secrets = Zeroizing::new(Vec::with_capacity(secret_bytes));
+        for index in &indices {
+            if let Some(subscriber) = self.subscribers.get_mut(*index) {
+                subscriber.sink.give_layer(&mut secrets);
+            }
+        }
         let subscribers = indices
             .iter()
             .filter_map(|index| self.subscribers.get(*index));
         let sockets: Vec<_> = subscribers
             .filter_map(|subscriber| subscriber.sink.socket_to_give())
             .collect();
-        if let Err(error) = heir.send(&notes, &sockets) {
+        let sent = heir.way.send(&notes, &sockets);
+        if let Err(error) = sent.and_then(|()| heir.way.send_bytes(&secrets)) {
+            // It begins with none of them before it has all of the message.
             tracing::warn!(%error, "streams that are left are closed instead of handed over");
             self.heir = None;
+            for index in indices {
+                if let Some(subscriber) = self.subscribers.get_mut(index) {
+                    subscriber.sink.keep_layer();
+                }
+            }
             return;
         }
         let panics = Arc::clone(&self.shared.panics);
@@ -124,6 +146,13 @@ impl Shard {
         }
         given.sink.let_go(self.poll.registry());
     }
+}
+
+/// The other process, as a shard sees it.
+#[derive(Debug)]
+pub(super) struct Heir {
+    way: Channel,
+    takes_tls: bool,
 }
 
 /// Streams that are about to be given together.
@@ -159,6 +188,10 @@ fn note(subscriber: &Subscriber, clock: &Clock) -> StreamNote {
         }
     });
     StreamNote {
+        tls: subscriber
+            .sink
+            .layer_to_give()
+            .map(|(suite, bytes)| TlsNote { suite, bytes }),
         is_chunked: subscriber.sink.framing() == Framing::Chunked,
         matchers: texts(&selection.matchers),
         grants: texts(&selection.grants),

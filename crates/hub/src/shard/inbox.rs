@@ -146,6 +146,8 @@ pub enum Command {
 pub struct HandOver {
     /// The way to the other process.
     pub(crate) way: Way,
+    /// Whether streams under TLS 1.3 may go by it.
+    pub(crate) takes_tls: bool,
     /// For the streams that stay.
     pub window: Duration,
 }

@@ -26,7 +26,6 @@ use crate::policy::PolicyCell;
 use crate::replay::Replayer;
 use crate::socket::{Heard, Sink, reason_of, table};
 use crate::stream_log::StreamRecords;
-use crate::upgrade::Channel;
 use crate::window::{Entry, Window};
 
 // What reaches a shard from other threads.
@@ -89,6 +88,7 @@ mod wheel;
 use batch::Batch;
 use behind::Behind;
 use flush::Held;
+use hand_over::Heir;
 pub(crate) use inbox::Way;
 pub use inbox::{Command, HandOver, Inbox, NewSubscriber, Resumed, ShardPlace, SubscriberKey};
 use leftovers::Leftover;
@@ -291,7 +291,7 @@ pub(crate) struct Shard {
     wheel: Wheel,
     drain: Option<DrainPlan>,
     /// Where streams go that can go on in another process.
-    heir: Option<Channel>,
+    heir: Option<Heir>,
     rebalance: Option<Rebalance>,
     heartbeat: Frame,
     /// `retry:` lines that a full socket took in part. At most one per subscriber.

@@ -5,6 +5,7 @@ mod cut_lines;
 mod delivery;
 mod ends;
 mod flush;
+mod hand_over;
 mod panics;
 mod rig;
 mod turns;

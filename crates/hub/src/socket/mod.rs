@@ -14,10 +14,10 @@ use crate::frame::{Frame, Framing};
 mod tcp;
 
 // TLS after the handshake, of which a stream needs little.
-mod records;
+pub(crate) mod records;
 
 // A TCP socket under TLS: it holds what the kernel has not taken yet.
-mod tls;
+pub(crate) mod tls;
 
 // A body that hyper sends: HTTP/2 streams, and subscribes that reached hyper's connection.
 mod pipe;
@@ -246,19 +246,45 @@ impl Sink {
         }
     }
 
-    /// The socket, if another process can go on with it as it is.
+    /// The socket, if another process can go on with it.
     pub(crate) fn socket_to_give(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tcp(sink) => Some(sink.as_fd()),
-            Self::Tls(_) | Self::Pipe(_) => None,
+            Self::Tls(sink) => sink.socket_to_give(),
+            Self::Pipe(_) => None,
+        }
+    }
+
+    /// What that needs beyond the socket: the TLS suite by its number, and how many bytes
+    /// [`Self::give_layer`] appends. `None`: nothing.
+    pub(crate) fn layer_to_give(&self) -> Option<(u16, usize)> {
+        match self {
+            Self::Tls(sink) => sink.layer_to_give(),
+            Self::Tcp(_) | Self::Pipe(_) => None,
+        }
+    }
+
+    /// Appends it; `out` has room. From now on nothing is written here.
+    pub(crate) fn give_layer(&mut self, out: &mut Vec<u8>) {
+        if let Self::Tls(sink) = self {
+            sink.give_layer(out);
+        }
+    }
+
+    /// It has not reached the other process: the stream goes on here.
+    pub(crate) fn keep_layer(&mut self) {
+        if let Self::Tls(sink) = self {
+            sink.keep_layer();
         }
     }
 
     /// The socket is another process's: no more is told about it here, and nothing is said to the
     /// peer.
     pub(crate) fn let_go(self, registry: &mio::Registry) {
-        if let Self::Tcp(sink) = self {
-            sink.let_go(registry);
+        match self {
+            Self::Tcp(sink) => sink.let_go(registry),
+            Self::Tls(sink) => sink.let_go(registry),
+            Self::Pipe(_) => {}
         }
     }
 

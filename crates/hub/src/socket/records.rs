@@ -15,9 +15,12 @@ use rustls::{
     ConnectionTrafficSecrets, Error, ProtocolVersion, ServerConnection, SupportedCipherSuite,
 };
 
+// What another process goes on with.
+mod state;
+
 #[cfg(test)]
 #[path = "records/tests.rs"]
-mod tests;
+pub(crate) mod tests;
 
 /// Bytes before the content of a record: type, version, length.
 const HEAD_BYTES: usize = 5;
@@ -234,7 +237,9 @@ impl Direction {
 
     fn key(&self) -> Result<LessSafeKey, Unspecified> {
         let (algorithm, key, _) = self.parts().ok_or(Unspecified)?;
-        UnboundKey::new(algorithm, key.as_ref()).map(LessSafeKey::new)
+        // One that came from another process has zeros behind it.
+        let key = key.as_ref().get(..algorithm.key_len()).ok_or(Unspecified)?;
+        UnboundKey::new(algorithm, key).map(LessSafeKey::new)
     }
 
     /// Each record has its own: never given out twice, because the count goes on with each.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::Token;
 use mio::net::TcpStream;
@@ -13,6 +14,10 @@ use super::tcp::{LAST_CHUNK, none_if_full, register, reset, set_user_timeout_ms}
 use super::{DISCARDED_BYTES_MAX, Heard, Outgoing, WRITE_FRAMES_MAX, reason_of};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Framing};
+
+#[cfg(test)]
+#[path = "tls/tests.rs"]
+pub(crate) mod tests;
 
 /// Most sealed bytes that are held for one subscriber because the kernel has not taken them, but
 /// for a record that is begun below it.
@@ -205,7 +210,53 @@ impl TlsSink {
     }
 }
 
+// For another process that goes on with the stream.
+impl TlsSink {
+    /// The socket, if the secrets are here.
+    pub(super) fn socket_to_give(&self) -> Option<BorrowedFd<'_>> {
+        match &self.layer.0 {
+            Layer::Lean(..) => Some(self.stream.as_fd()),
+            Layer::Whole(_) => None,
+        }
+    }
+
+    /// The suite, and how many bytes [`Self::give_layer`] appends.
+    pub(super) fn layer_to_give(&self) -> Option<(u16, usize)> {
+        match &self.layer.0 {
+            Layer::Lean(records, pending) => {
+                Some((records.suite()?, records.state_bytes() + pending.len()))
+            }
+            Layer::Whole(_) => None,
+        }
+    }
+
+    /// As [`Records::give`], and what the kernel has not taken.
+    pub(super) fn give_layer(&mut self, out: &mut Vec<u8>) {
+        if let Layer::Lean(records, pending) = &mut self.layer.0 {
+            records.give(out);
+            out.extend_from_slice(pending);
+        }
+    }
+
+    /// As [`Records::keep`].
+    pub(super) fn keep_layer(&mut self) {
+        if let Layer::Lean(records, _) = &mut self.layer.0 {
+            records.keep();
+        }
+    }
+
+    pub(super) fn let_go(mut self, registry: &mio::Registry) {
+        let _ = registry.deregister(&mut self.stream);
+    }
+}
+
 impl TlsLayer {
+    /// Goes on with what another process gave. `None` for what no process of this version gives.
+    pub(crate) fn taken_over(suite: u16, state: &[u8]) -> Option<Self> {
+        let (records, pending) = Records::taken_over(suite, state)?;
+        Some(Self(Layer::Lean(records, pending.to_vec())))
+    }
+
     /// Whether there is something that the kernel has not taken.
     fn is_holding(&self) -> bool {
         match &self.0 {

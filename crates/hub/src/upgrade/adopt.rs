@@ -26,7 +26,7 @@ use crate::peer::{Client, Peer};
 use crate::presence::Attendance;
 use crate::selection::Selection;
 use crate::shard::{NewSubscriber, Resumed, ShardPlace};
-use crate::socket::{Arriving as ArrivingSink, Sink, SocketOptions, TcpSink};
+use crate::socket::{Arriving as ArrivingSink, Sink, SocketOptions, TcpSink, TlsLayer, TlsSink};
 use crate::topic::{Matcher, TopicError};
 
 /// Serves connections from where the old process stopped, until it ends.
@@ -85,7 +85,17 @@ pub(super) fn streams(
             count: 0,
         };
         while let Ok((notes, descriptors)) = channel.receive::<StreamNotes>() {
-            taking.take(notes, descriptors);
+            let secret_bytes = notes.iter().map(StreamNote::tls_bytes);
+            let secret_bytes = secret_bytes.fold(0, usize::saturating_add);
+            let secrets = match channel.receive_bytes(secret_bytes) {
+                Ok(secrets) => secrets,
+                Err(error) => {
+                    // The old process has kept them, or is gone.
+                    tracing::warn!(%error, "streams did not come over");
+                    break;
+                }
+            };
+            taking.take(notes, descriptors, &secrets);
         }
         if taking.count > 0 {
             tracing::info!(streams = taking.count, "streams taken over");
@@ -107,7 +117,7 @@ struct TakingIn<'a> {
 
 impl TakingIn<'_> {
     /// Those of one message, all to the same shard as long as that has places.
-    fn take(&mut self, notes: StreamNotes, descriptors: Vec<OwnedFd>) {
+    fn take(&mut self, notes: StreamNotes, descriptors: Vec<OwnedFd>, mut secrets: &[u8]) {
         let mut shard = self.hub.next_shard();
         let mut together = Vec::with_capacity(notes.len());
         let mut descriptors = descriptors.into_iter();
@@ -121,6 +131,8 @@ impl TakingIn<'_> {
                 } = present;
                 self.hub.presence.resume(subscriber, matchers, payload)
             });
+            let layer;
+            (layer, secrets) = secrets.split_at(note.tls_bytes().min(secrets.len()));
             let Some(socket) = descriptors.next() else {
                 tracing::warn!("a stream did not come over: no descriptor is left");
                 continue;
@@ -128,7 +140,11 @@ impl TakingIn<'_> {
             if let Some(options) = self.options {
                 options.apply(&SockRef::from(&socket));
             }
-            let Some(subscriber) = stream(self.hub, note, present, (socket, shard)) else {
+            let Some(sink) = sink(&note, socket, layer) else {
+                tracing::warn!("a stream did not come over: its TLS cannot be gone on with");
+                continue;
+            };
+            let Some(subscriber) = stream(self.hub, note, present, (sink, shard)) else {
                 continue;
             };
             self.count += 1;
@@ -160,23 +176,34 @@ fn non_blocking(socket: OwnedFd) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The subscriber of a stream, best in this shard; `None` where there is no place for it, and it is
-/// closed.
-fn stream(
-    hub: &Hub,
-    note: StreamNote,
-    present: Option<Attendance>,
-    (socket, shard): (OwnedFd, usize),
-) -> Option<NewSubscriber> {
-    let policy = hub.policy.load();
-    let settings = &policy.settings;
+/// What a stream's bytes go to; `None` where this process cannot go on with its TLS.
+fn sink(note: &StreamNote, socket: OwnedFd, layer: &[u8]) -> Option<Sink> {
     let framing = if note.is_chunked {
         Framing::Chunked
     } else {
         Framing::Raw
     };
     let stream = TcpStream::from(socket);
-    let sink = Sink::Tcp(TcpSink::new(stream, framing));
+    Some(match note.tls {
+        None => Sink::Tcp(TcpSink::new(stream, framing)),
+        Some(tls) => {
+            let layer = TlsLayer::taken_over(tls.suite, layer)?;
+            Sink::Tls(Box::new(TlsSink::new(stream, layer, framing)))
+        }
+    })
+}
+
+/// The subscriber of a stream, best in this shard; `None` where there is no place for it, and it is
+/// closed.
+fn stream(
+    hub: &Hub,
+    note: StreamNote,
+    present: Option<Attendance>,
+    (sink, shard): (Sink, usize),
+) -> Option<NewSubscriber> {
+    let policy = hub.policy.load();
+    let settings = &policy.settings;
+
     let Place {
         selection,
         mut connection,

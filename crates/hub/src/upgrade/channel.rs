@@ -13,6 +13,7 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 /// Bytes of one packet; a longer message takes several.
 const PACKET_BYTES_MAX: usize = 32 * 1024;
@@ -33,7 +34,7 @@ pub(crate) struct Channel(OwnedFd);
 
 impl Channel {
     /// Two ends.
-    pub(super) fn pair() -> io::Result<(Self, Self)> {
+    pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let flags = SocketFlags::CLOEXEC;
         let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         Ok((Self(one), Self(other)))
@@ -126,6 +127,39 @@ impl Channel {
         Ok((message, descriptors))
     }
 
+    /// Sends bytes that the message before it has told of. They are nowhere else when this returns:
+    /// not in JSON, not in a buffer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub(crate) fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        for piece in bytes.chunks(PACKET_BYTES_MAX) {
+            let mut none = SendAncillaryBuffer::default();
+            let piece = [IoSlice::new(piece)];
+            again(|| sendmsg(&self.0, &piece, &mut none, SendFlags::NOSIGNAL))?;
+        }
+        Ok(())
+    }
+
+    /// So many of them, as the message before has told; wiped when they are dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::receive`].
+    pub(crate) fn receive_bytes(&self, count: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+        if count > MESSAGE_BYTES_MAX {
+            return Err(broken("a message of an impossible length"));
+        }
+        let mut bytes = Zeroizing::new(vec![0; count]);
+        for piece in bytes.chunks_mut(PACKET_BYTES_MAX) {
+            if self.receive_packet(piece, &mut Vec::new())? < piece.len() {
+                return Err(broken("a message that is too short"));
+            }
+        }
+        Ok(bytes)
+    }
+
     fn receive_packet(&self, into: &mut [u8], kept: &mut Vec<OwnedFd>) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -199,6 +233,31 @@ mod tests {
             matches!(ended, Err(io::ErrorKind::UnexpectedEof)),
             "{ended:?}"
         );
+    }
+
+    #[test]
+    fn bytes_follow_the_message_that_tells_of_them() {
+        let (one, other) = Channel::pair().expect("a pair");
+        let bytes: Vec<u8> = (0..3 * PACKET_BYTES_MAX + 7)
+            .map(|n| n.to_le_bytes()[0])
+            .collect();
+        let sent = bytes.clone();
+        let sending = std::thread::spawn(move || {
+            one.send(&sent.len(), &[]).expect("sent");
+            one.send_bytes(&sent).expect("sent");
+            one.send(&0_usize, &[]).expect("sent");
+            one.send_bytes(&[]).expect("nothing");
+            one.send(&7, &[]).expect("sent");
+            one.send_bytes(b"six").expect("sent");
+        });
+        for expected in [&bytes[..], &[]] {
+            let (count, _) = other.receive::<usize>().expect("a message");
+            assert_eq!(*other.receive_bytes(count).expect("bytes"), expected);
+        }
+        let (count, _) = other.receive::<usize>().expect("a message");
+        assert!(other.receive_bytes(count).is_err(), "too few");
+        assert!(other.receive_bytes(usize::MAX).is_err());
+        sending.join().expect("the sender");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use gush_log::{Flow, Log, Offset, ReadLimit};
 use tokio::sync::watch;
 
 use super::channel::{Channel, DESCRIPTORS_MAX};
-use super::message::{EventNote, FromNew, FromOld, Hello, LogNote, STREAMS_VERSION, VERSION};
+use super::message::{
+    EventNote, FromNew, FromOld, Hello, LogNote, STREAMS_VERSION, TLS_VERSION, VERSION,
+};
 use super::take::{VARIABLE, log_name};
 use super::{Baton, Heir, Moving};
 use crate::config::{LogSpec, Settings};
@@ -85,6 +87,8 @@ pub(crate) struct Given {
     pub(crate) heir: Heir,
     /// One for each shard; empty where the new process does not take streams.
     pub(crate) ways: Vec<Channel>,
+    /// Whether those under TLS 1.3 may go by them.
+    pub(crate) takes_tls: bool,
 }
 
 /// Why there was no upgrade.
@@ -161,6 +165,7 @@ struct Successor {
     connections: Option<Channel>,
     ways: Vec<Channel>,
     takes_streams: bool,
+    takes_tls: bool,
 }
 
 impl Drop for Successor {
@@ -220,6 +225,7 @@ impl Successor {
             connections: Some(connections),
             ways,
             takes_streams: false,
+            takes_tls: false,
         };
         successor
             .control
@@ -271,7 +277,11 @@ impl Successor {
             FromNew::Ready {
                 version,
                 takes_streams,
-            } if version == VERSION => self.takes_streams = takes_streams,
+                tls_version,
+            } if version == VERSION => {
+                self.takes_streams = takes_streams;
+                self.takes_tls = tls_version == TLS_VERSION;
+            }
             _ => return Err(io::Error::other("the new process is of another version")),
         }
         if offer.settings.log != LogSpec::Memory {
@@ -376,7 +386,12 @@ impl Successor {
         for way in &ways {
             way.set_patience(patience)?;
         }
-        Ok(Given { child, heir, ways })
+        Ok(Given {
+            child,
+            heir,
+            ways,
+            takes_tls: self.takes_tls,
+        })
     }
 }
 

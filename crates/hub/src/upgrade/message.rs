@@ -18,6 +18,10 @@ pub(super) const VERSION: u32 = 2;
 /// frames.
 pub(super) const STREAMS_VERSION: u32 = 3;
 
+/// Of the state of a stream under TLS 1.3, which comes behind the notes. Where it differs, or the
+/// new process says none, such streams are closed instead, and others go over all the same.
+pub(super) const TLS_VERSION: u32 = 1;
+
 /// What the old process says, in this order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromOld {
@@ -112,7 +116,13 @@ pub(super) struct LogNote {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromNew {
     /// Everything but the log is there.
-    Ready { version: u32, takes_streams: bool },
+    Ready {
+        version: u32,
+        takes_streams: bool,
+        /// See [`TLS_VERSION`].
+        #[serde(default)]
+        tls_version: u32,
+    },
     /// The log is open.
     Opened,
     /// Connections are accepted.
@@ -224,13 +234,15 @@ pub(super) struct ConnectionNote {
 }
 
 /// Some live streams, at most [`SOCKETS_MAX`](crate::socket::table::SOCKETS_MAX): their sockets
-/// come with them, in the same order and non-blocking.
+/// come with them, in the same order and non-blocking. If some are under TLS, the bytes of their
+/// states follow, in the same order too.
 pub(crate) type StreamNotes = Vec<StreamNote>;
 
 /// A live stream.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StreamNote {
     pub(crate) is_chunked: bool,
+    pub(crate) tls: Option<TlsNote>,
     pub(crate) matchers: Vec<String>,
     pub(crate) grants: Vec<String>,
     pub(crate) wants_gap: bool,
@@ -252,7 +264,21 @@ pub(crate) struct StreamNote {
     pub(crate) client: Option<ClientNote>,
 }
 
+/// What is told of a stream's TLS; its secrets are not in here.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct TlsNote {
+    /// By its registered number.
+    pub(crate) suite: u16,
+    /// Of its state.
+    pub(crate) bytes: usize,
+}
+
 impl StreamNote {
+    /// Bytes of its TLS state.
+    pub(crate) fn tls_bytes(&self) -> usize {
+        self.tls.map_or(0, |tls| tls.bytes)
+    }
+
     /// About as many bytes as it takes in a message.
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
@@ -260,6 +286,7 @@ impl StreamNote {
         bytes(&self.matchers)
             + bytes(&self.grants)
             + present.map_or(0, |present| bytes(&present.matchers) + PAYLOAD_BYTES)
+            + self.tls_bytes()
             + 512
     }
 }

@@ -8,7 +8,9 @@ use gush_log::{Epoch, Log, MemoryConfig, MemoryLog, Offset};
 
 use super::adopt;
 use super::channel::Channel;
-use super::message::{EventNote, FromNew, FromOld, Hello, LogNote, STREAMS_VERSION, VERSION};
+use super::message::{
+    EventNote, FromNew, FromOld, Hello, LogNote, STREAMS_VERSION, TLS_VERSION, VERSION,
+};
 use super::relay;
 use crate::accept::Listener;
 use crate::config::{LogSpec, Settings};
@@ -148,6 +150,7 @@ impl Taking {
         self.say(&FromNew::Ready {
             version: VERSION,
             takes_streams,
+            tls_version: TLS_VERSION,
         })?;
         let mut notes: Vec<EventNote> = Vec::new();
         let place = loop {

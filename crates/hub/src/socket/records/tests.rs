@@ -101,7 +101,7 @@ fn sent_by(client: &mut ClientConnection) -> Vec<u8> {
 }
 
 /// The plain text of what the client hears, and whether it is the end.
-fn hear(client: &mut ClientConnection, mut bytes: &[u8]) -> (Vec<u8>, bool) {
+pub(crate) fn hear(client: &mut ClientConnection, mut bytes: &[u8]) -> (Vec<u8>, bool) {
     let mut plain = Vec::new();
     let mut is_end = false;
     while !bytes.is_empty() {
@@ -115,14 +115,14 @@ fn hear(client: &mut ClientConnection, mut bytes: &[u8]) -> (Vec<u8>, bool) {
     (plain, is_end)
 }
 
-fn all_suites() -> impl Iterator<Item = SupportedCipherSuite> {
+pub(in crate::socket) fn all_suites() -> impl Iterator<Item = SupportedCipherSuite> {
     aws_lc_rs::ALL_CIPHER_SUITES
         .iter()
         .copied()
         .filter(|suite| suite.tls13().is_some())
 }
 
-fn lean(suite: SupportedCipherSuite) -> (ClientConnection, Records) {
+pub(in crate::socket) fn lean(suite: SupportedCipherSuite) -> (ClientConnection, Records) {
     let (client, server) = connected(suite);
     assert!(Records::can_take(&server));
     (client, Records::take(server).expect("its secrets"))
@@ -278,4 +278,86 @@ fn older_tls_stays_with_rustls() {
 #[test]
 fn a_stream_takes_little() {
     assert!(size_of::<Records>() <= 256, "{}", size_of::<Records>());
+}
+
+/// All that another process gets of them.
+fn given(records: &mut Records) -> (u16, Vec<u8>) {
+    let suite = records.suite().expect("one of three");
+    let mut state = Vec::with_capacity(records.state_bytes());
+    records.give(&mut state);
+    assert_eq!(state.len(), state.capacity());
+    (suite, state)
+}
+
+#[test]
+fn another_process_goes_on_sealing_and_opening() {
+    for suite in all_suites() {
+        let (mut client, mut records) = lean(suite);
+        let bytes = seal(&mut records, &[b"before"]);
+        assert_eq!(hear(&mut client, &bytes).0, b"before");
+        client.writer().write_all(&[7; 100]).expect("room");
+        let said = sent_by(&mut client);
+        let (first, second) = said.split_at(said.len() / 2);
+        assert_eq!(records.receive(first), Ok(Received::Bytes(0)));
+        let sealed_max = records.sealed_max;
+        let (number, state) = given(&mut records);
+        let (mut next, rest) = Records::taken_over(number, &state).expect("its state");
+        assert_eq!((rest.len(), next.sealed_max), (0, sealed_max));
+        let bytes = seal(&mut next, &[b"after"]);
+        assert_eq!(hear(&mut client, &bytes), (b"after".to_vec(), false));
+        // The record that had come in part, and the end.
+        assert_eq!(next.receive(second), Ok(Received::Bytes(said.len())));
+        client.send_close_notify();
+        assert_eq!(next.receive(&sent_by(&mut client)), Ok(Received::End));
+    }
+}
+
+/// A nonce must not be used twice: whoever has given the secrets away seals nothing more, unless
+/// they reached nobody.
+#[test]
+fn who_has_given_the_secrets_away_seals_nothing() {
+    for suite in all_suites() {
+        let (mut client, mut records) = lean(suite);
+        given(&mut records);
+        let mut bytes = Vec::new();
+        let slices = [IoSlice::new(b"x")];
+        assert!(records.seal(&slices, usize::MAX, &mut bytes).is_err());
+        assert!(records.seal_close_notify(&mut bytes).is_err());
+        assert!(bytes.is_empty());
+        records.keep();
+        let bytes = seal(&mut records, &[b"kept"]);
+        assert_eq!(hear(&mut client, &bytes).0, b"kept");
+    }
+}
+
+#[test]
+fn after_a_change_of_keys_another_process_goes_on_too() {
+    let (mut client, mut records) = lean(all_suites().next().expect("three"));
+    client.refresh_traffic_keys().expect("after a handshake");
+    assert!(records.receive(&sent_by(&mut client)).is_ok());
+    let (number, state) = given(&mut records);
+    let (mut next, _) = Records::taken_over(number, &state).expect("its state");
+    client.writer().write_all(b"more").expect("room");
+    let bytes = sent_by(&mut client);
+    assert_eq!(next.receive(&bytes), Ok(Received::Bytes(bytes.len())));
+    let bytes = seal(&mut next, &[b"still there"]);
+    assert_eq!(hear(&mut client, &bytes).0, b"still there");
+}
+
+#[test]
+fn what_is_no_state_is_refused() {
+    let (_, mut records) = lean(all_suites().next().expect("three"));
+    let (number, state) = given(&mut records);
+    for length in 0..state.len() {
+        assert!(Records::taken_over(number, &state[..length]).is_none());
+    }
+    assert!(Records::taken_over(0x1304, &state).is_none(), "a fourth");
+    let mut bad = state.clone();
+    let at = bad.len() - 5;
+    bad[at] = 2;
+    assert!(Records::taken_over(number, &bad).is_none());
+    let mut long = state[..state.len() - 4].to_vec();
+    long.extend_from_slice(&100_000_u32.to_be_bytes());
+    long.resize(long.len() + 100_000, 0);
+    assert!(Records::taken_over(number, &long).is_none());
 }
