@@ -156,15 +156,20 @@ impl MemoryLog {
     }
 
     /// Takes an event over at its old place, before anything is appended. Events come in order.
-    /// The tail is not told. `false`: it is not the next one, or larger than this log takes, and
-    /// the log is as before.
-    pub fn restore(&self, offset: Offset, time_ms: u64, draft: Draft) -> bool {
+    /// The tail is not told.
+    ///
+    /// # Errors
+    ///
+    /// It is larger than this log takes ([`AppendErrorKind::TooLarge`]), or not the next one
+    /// ([`AppendErrorKind::Failed`]). The log is as before.
+    pub fn restore(&self, offset: Offset, time_ms: u64, draft: Draft) -> Result<(), AppendError> {
         let mut state = lock(&self.state);
-        let Ok(cost) = self.checked_cost(&draft) else {
-            return false;
-        };
+        let cost = self.checked_cost(&draft)?;
         if state.next != offset {
-            return false;
+            return Err(AppendError {
+                kind: AppendErrorKind::Failed,
+                detail: format!("the next one is {}", state.next.as_u64()),
+            });
         }
         let position = Position {
             epoch: self.epoch,
@@ -176,7 +181,7 @@ impl MemoryLog {
             draft,
         });
         state.push(event, cost, self.config, &mut Vec::new());
-        true
+        Ok(())
     }
 
     fn try_append(&self, draft: Draft) -> Result<Appended, AppendError> {

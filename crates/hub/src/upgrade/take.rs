@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use gush_log::{Epoch, Log, MemoryConfig, MemoryLog, Offset};
+use gush_log::{AppendErrorKind, Epoch, Log, MemoryConfig, MemoryLog, Offset};
 
 use super::adopt;
 use super::channel::Channel;
@@ -42,6 +42,29 @@ pub(super) fn log_name(settings: &Settings) -> String {
         LogSpec::Memory => "memory".into(),
         LogSpec::Disk(directory) => format!("disk:{}", directory.display()),
     }
+}
+
+/// Puts an event of a memory log in its place; else says why it cannot be there.
+pub(super) fn restore(log: &MemoryLog, note: EventNote) -> Result<(), String> {
+    let (offset, time_ms) = note.place();
+    let draft = note.into_draft().ok_or_else(|| {
+        format!(
+            "upgrade: event {offset} of the memory log has a topic, id or type that this version \
+             does not take; restart the hub instead"
+        )
+    })?;
+    log.restore(Offset::from_u64(offset), time_ms, draft)
+        .map_err(|error| match error.kind {
+            AppendErrorKind::TooLarge => format!(
+                "upgrade: event {offset} of the memory log does not fit --window-bytes ({}); \
+                 restart the hub to lower it",
+                error.detail
+            ),
+            _ => format!(
+                "upgrade: event {offset} of the memory log came out of order: {}",
+                error.detail
+            ),
+        })
 }
 
 fn lost(error: &io::Error) -> ServeError {
@@ -184,16 +207,7 @@ impl Taking {
         let (epoch, first) = (Epoch::from_u64(epoch), Offset::from_u64(first));
         let log = MemoryLog::resumed(config, epoch, first);
         for note in notes {
-            let (offset, time_ms) = note.place();
-            let draft = note.into_draft();
-            let is_taken =
-                draft.is_some_and(|draft| log.restore(Offset::from_u64(offset), time_ms, draft));
-            if !is_taken {
-                return Err(ServeError::new(format!(
-                    "upgrade: event {offset} of the memory log does not fit --window-bytes; \
-                     restart the hub to lower it"
-                )));
-            }
+            restore(&log, note).map_err(ServeError::new)?;
         }
         if log.bounds().next.as_u64() != next {
             return Err(lost(&io::Error::other(

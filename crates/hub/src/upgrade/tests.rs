@@ -1,10 +1,11 @@
 use std::sync::mpsc;
 
-use gush_log::AppendErrorKind;
+use gush_log::{AppendErrorKind, Epoch, MemoryConfig, MemoryLog, Offset};
 
 use super::channel::Channel;
-use super::message::STREAMS_VERSION;
+use super::message::{EventNote, FromNew, STREAMS_VERSION, TLS_VERSION};
 use super::relay::{Relay, WAITING_MAX};
+use super::take::restore;
 use crate::frame::{Frame, Framing};
 
 /// A stream may come over with half a frame sent: the new binary sends the rest of its own frame
@@ -44,6 +45,45 @@ fn a_relay_whose_new_process_is_gone_never_gets_full() {
         relay.append(an_event(), Box::new(reply));
         assert_eq!(outcome.recv(), Ok(Err(AppendErrorKind::Closed)));
     }
+}
+
+/// Whatever was wrong with an event of a memory log, `--window-bytes` was blamed.
+#[test]
+fn an_event_that_cannot_be_restored_is_refused_for_its_own_reason() {
+    let log = |bytes_max| {
+        let config = MemoryConfig {
+            bytes_max,
+            events_max: 10,
+        };
+        MemoryLog::resumed(config, Epoch::from_u64(1), Offset::FIRST)
+    };
+    let note = |topic: &str, offset: u64| -> EventNote {
+        let text = format!(
+            r#"{{"epoch":1,"offset":{offset},"topics":["{topic}"],"is_private":false,"data":"x"}}"#
+        );
+        serde_json::from_str(&text).expect("a note")
+    };
+    let refused = |log: &MemoryLog, note| restore(log, note).expect_err("no such event");
+    let too_large = refused(&log(1), note("t", 1));
+    assert!(too_large.contains("--window-bytes"), "{too_large}");
+    let no_topic = refused(&log(1 << 20), note("", 1));
+    assert!(no_topic.contains("does not take"), "{no_topic}");
+    let out_of_order = refused(&log(1 << 20), note("t", 2));
+    assert!(out_of_order.contains("out of order"), "{out_of_order}");
+    for other in [no_topic, out_of_order] {
+        assert!(!other.contains("--window-bytes"), "{other}");
+    }
+    restore(&log(1 << 20), note("t", 1)).expect("a good one");
+}
+
+/// A binary from before streams under TLS went over says nothing of them, and gets none.
+#[test]
+fn a_new_process_that_says_nothing_of_tls_gets_no_secrets() {
+    let said = r#"{"Ready":{"version":2,"takes_streams":true}}"#;
+    let FromNew::Ready { tls_version, .. } = serde_json::from_str(said).expect("as it was") else {
+        panic!("it was ready");
+    };
+    assert_ne!(tls_version, TLS_VERSION);
 }
 
 fn frame_of_an_event() -> Frame {
