@@ -1,7 +1,8 @@
 //! What the limits count after an upgrade: streams that came over count as those that were there.
 
 use gush_testkit::{
-    Claims, HubBuilder, Outcome, PATIENCE, Request, SseStream, encode_component, exchange,
+    Claims, HubBuilder, Outcome, PATIENCE, ProgramLink, Request, SseStream, encode_component,
+    eventually, exchange,
 };
 
 const HUB: &str = "/.well-known/mercure";
@@ -29,6 +30,59 @@ fn streams_that_came_over_count_also_without_a_stream_log() -> Outcome<()> {
         let answer = exchange(hub.address(), &request)?;
         answer.expect_status(&[429])?;
         assert!(answer.text().contains(words), "{}", answer.text());
+    }
+    Ok(())
+}
+
+/// Streams that find no place in the new process are told of as having left: the old one says
+/// nothing, for it has handed them over.
+#[test]
+fn who_finds_no_place_after_an_upgrade_has_left() -> Outcome<()> {
+    const STREAMS: usize = 300;
+    let real = env!("CARGO_BIN_EXE_gush");
+    let link = ProgramLink::to(real)?;
+    let mut hub = HubBuilder::new(link.path())?
+        .disk()
+        .subscriptions()
+        .option("--descriptor-tables", "own")
+        .option("--shards", "2")
+        .start()?;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(hub.subscribe(&[("topic", TOPIC)])?);
+    }
+    // Each of the two tables has some places fewer.
+    link.replace(&format!("ulimit -n 160\nexec {real} \"$@\""))?;
+    hub.upgrade()?;
+    assert_eq!(hub.wait_exit(PATIENCE)?.code(), Some(0));
+    // The hub is full: some have to leave before anybody is heard.
+    streams.truncate(STREAMS - 50);
+    let request = Request::get(&format!("{HUB}/subscriptions")).bearer(&hub.subscriber_token()?);
+    let names = |text: &str| text.matches("\"active\": true").count();
+    let listed = eventually("those without a place have left", PATIENCE, || {
+        let answer = exchange(hub.address(), &request)?;
+        if answer.status() == 503 {
+            return Ok(None);
+        }
+        answer.expect_status(&[200])?;
+        let listed = names(&answer.text());
+        let open = hub.metric_sum("gush_subscribers_open")?;
+        Ok((listed as u64 == open).then_some(listed))
+    })?;
+    assert!((1..STREAMS - 50).contains(&listed), "{listed}");
+    // It is in the log too.
+    let told = "/.well-known/mercure/subscriptions/{t}/{s}";
+    let request = hub.subscribe_request(&[("topic", told)])?;
+    let request = request.header("Last-Event-ID", "earliest");
+    let mut stream = SseStream::open(hub.address(), &request)?;
+    let (mut came, mut left) = (0, 0);
+    while came < STREAMS || left < STREAMS - listed {
+        let data = stream.next_event()?.data;
+        if data.contains("\"active\": true") {
+            came += 1;
+        } else {
+            left += 1;
+        }
     }
     Ok(())
 }
