@@ -129,15 +129,12 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         for (at, scenario) in SCENARIOS.iter().enumerate() {
             let name = scenario.name.replace('_', " ");
             progress.phase(&format!("round {}, {name}", round + 1), 0);
-            for contender in &mut contenders {
-                contender.measure(at, options, progress, &mut faults)?;
+            for of in order(round, at, contenders.len()) {
+                contenders[of].measure(at, options, progress, &mut faults)?;
             }
-            // Whoever was last is first: what drifts in one direction favours nobody.
-            contenders.reverse();
         }
     }
     progress.end();
-    contenders.sort_by_key(|contender| ["loop", "sweep", "hub"].map(|name| name != contender.name));
     for contender in &mut contenders {
         let counts = contender.fleet.finish();
         faults.lost += counts.lost;
@@ -210,6 +207,19 @@ impl Contender {
         }
         faults.errors.extend(measured.driven.error);
         Ok(())
+    }
+}
+
+/// Who is measured after whom, in a round with one scenario. In as many rounds as there are
+/// contenders each has every place, and then again the other way round: what a pause or a load
+/// leaves behind for the next one favours nobody.
+fn order(round: u32, at: usize, contenders: usize) -> Vec<usize> {
+    let round = usize::try_from(round).unwrap_or(0);
+    let in_turn = (0..contenders).map(|place| (place + round + at) % contenders);
+    if (round / contenders.max(1)).is_multiple_of(2) {
+        in_turn.collect()
+    } else {
+        in_turn.rev().collect()
     }
 }
 
@@ -319,5 +329,32 @@ fn charts(contenders: &[Contender], report: &mut Report) {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_contender_has_every_place_with_every_load() {
+        for contenders in [2, 3] {
+            for at in 0..SCENARIOS.len() {
+                let rounds = 0..u32::try_from(contenders).unwrap();
+                for place in 0..contenders {
+                    let there = rounds
+                        .clone()
+                        .map(|round| order(round, at, contenders)[place]);
+                    let mut there: Vec<_> = there.collect();
+                    there.sort_unstable();
+                    assert!(there.into_iter().eq(0..contenders), "at place {place}");
+                }
+            }
+        }
+        // Neither does anybody always come after the same other.
+        assert_eq!(
+            (order(0, 0, 3), order(3, 0, 3)),
+            (vec![0, 1, 2], vec![2, 1, 0])
+        );
     }
 }
