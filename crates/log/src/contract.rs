@@ -218,7 +218,7 @@ fn what_is_read_is_what_was_appended(log: &Arc<dyn Log>) {
         events_max: 100,
         bytes_max: usize::MAX,
     };
-    let end = log.read(first, limit, &mut |record: RecordRef<'_>| {
+    let end = log.read(first, limit, &mut |record: &RecordRef<'_>| {
         assert_eq!(record.position.epoch, log.bounds().epoch);
         assert!(record.time_ms > 0);
         seen.push(Draft {

@@ -15,7 +15,7 @@ use crate::hash::hash_id;
 use crate::host::{Directory, Host};
 use crate::intake::{Answer, Gathering, Intake, IntakeLimits, Pending};
 use crate::lock::{lock, read};
-use crate::record::{RECORD_BYTES_MAX, record_len};
+use crate::record::{RECORD_BYTES_MAX, Raw, record_len};
 use crate::recovery::{self, Opened};
 use crate::report::Recovery;
 use crate::segment::{HEADER_BYTES, Segment};
@@ -341,7 +341,7 @@ impl Log for DiskLog {
         &self,
         from: Offset,
         limit: ReadLimit,
-        visit: &mut dyn FnMut(RecordRef<'_>) -> Flow,
+        visit: &mut dyn FnMut(&RecordRef<'_>) -> Flow,
     ) -> Result<ReadEnd, ReadError> {
         let (segments, first, next) = self.shared.snapshot();
         let mut reading = Reading {
@@ -360,12 +360,9 @@ impl Log for DiskLog {
             if reading.end.next >= next {
                 break;
             }
-            let epoch = segment.header.epoch;
             let lost_before = reading.end.lost;
             segment
-                .walk(reading.end.next, next, &mut |raw| {
-                    reading.take(raw.bytes, raw.with_epoch(epoch))
-                })
+                .walk(reading.end.next, next, &mut |raw| reading.take(raw))
                 .map_err(|error| self.read_error(&error))?;
             if !reading.is_done {
                 // What should have been here and was not is damaged.
@@ -434,12 +431,12 @@ fn too_large() -> AppendError {
 struct Reading<'a> {
     end: ReadEnd,
     limit: ReadLimit,
-    visit: &'a mut dyn FnMut(RecordRef<'_>) -> Flow,
+    visit: &'a mut dyn FnMut(&RecordRef<'_>) -> Flow,
     is_done: bool,
 }
 
 impl Reading<'_> {
-    fn take(&mut self, bytes: usize, record: RecordRef<'_>) -> std::ops::ControlFlow<()> {
+    fn take(&mut self, Raw { record, bytes }: &Raw<'_>) -> std::ops::ControlFlow<()> {
         self.skip_to(record.offset());
         let flow = (self.visit)(record);
         if flow == Flow::StopBefore {
@@ -448,7 +445,7 @@ impl Reading<'_> {
         }
         self.end.next = record.offset().plus(1);
         self.limit.events_max = self.limit.events_max.saturating_sub(1);
-        self.limit.bytes_max = self.limit.bytes_max.saturating_sub(bytes);
+        self.limit.bytes_max = self.limit.bytes_max.saturating_sub(*bytes);
         if flow == Flow::Stop || self.limit.events_max == 0 || self.limit.bytes_max == 0 {
             self.is_done = true;
             return std::ops::ControlFlow::Break(());

@@ -168,7 +168,7 @@ pub trait Log: Send + Sync {
         &self,
         from: Offset,
         limit: ReadLimit,
-        visit: &mut dyn FnMut(RecordRef<'_>) -> Flow,
+        visit: &mut dyn FnMut(&RecordRef<'_>) -> Flow,
     ) -> Result<ReadEnd, ReadError>;
 
     /// `Err` with the operator's text while appends fail (disk full, closed); cleared by the next

@@ -386,7 +386,7 @@ impl Log for MemoryLog {
         &self,
         from: Offset,
         limit: ReadLimit,
-        visit: &mut dyn FnMut(RecordRef<'_>) -> Flow,
+        visit: &mut dyn FnMut(&RecordRef<'_>) -> Flow,
     ) -> Result<ReadEnd, ReadError> {
         let mut end = ReadEnd {
             next: from,
@@ -405,7 +405,7 @@ impl Log for MemoryLog {
                 break;
             }
             for event in &chunk {
-                let flow = visit(event.as_record());
+                let flow = visit(&event.as_record());
                 if flow == Flow::StopBefore {
                     return Ok(end);
                 }

@@ -4,9 +4,9 @@ use std::io;
 
 use memchr::memmem;
 
-use crate::Offset;
 use crate::host::{ReadAt, read_full_at};
 use crate::record::{Checked, HEAD_BYTES, RECORD_BYTES_MIN, Raw, Stamp, check, decode};
+use crate::{Epoch, Offset};
 
 /// The first read of a scan. Ours: covers the distance between two index entries and a few
 /// records more; a resume that asks for one event copies no more than that.
@@ -36,6 +36,7 @@ pub(crate) struct Range {
 pub(crate) struct Scan<'s, S: ?Sized> {
     source: &'s S,
     stamp: Stamp,
+    epoch: Epoch,
     range: Range,
     /// What the next record should have.
     expected: Offset,
@@ -61,10 +62,16 @@ pub(crate) struct Found {
 
 impl<'s, S: ReadAt + ?Sized> Scan<'s, S> {
     /// A walk over `range`, in a buffer that a scan before may have given back.
-    pub(crate) fn new(source: &'s S, stamp: Stamp, range: Range, buffer: Vec<u8>) -> Self {
+    pub(crate) fn new(
+        source: &'s S,
+        (stamp, epoch): (Stamp, Epoch),
+        range: Range,
+        buffer: Vec<u8>,
+    ) -> Self {
         Self {
             source,
             stamp,
+            epoch,
             range,
             expected: range.offset,
             buffer,
@@ -79,11 +86,12 @@ impl<'s, S: ReadAt + ?Sized> Scan<'s, S> {
     /// Goes to the next whole record; `None` at the end. What it is, `visit` is told.
     pub(crate) fn next<T>(
         &mut self,
-        visit: impl FnOnce(Found, Raw<'_>) -> T,
+        visit: impl FnOnce(Found, &Raw<'_>) -> T,
     ) -> io::Result<Option<T>> {
         while let Some(bytes) = self.find()? {
             let start = self.start();
-            let Some(raw) = decode(&self.buffer[start..start + bytes]) else {
+            let decoded = decode(&self.buffer[start..start + bytes], self.epoch);
+            let Some(raw) = &decoded else {
                 self.skip_bad()?;
                 continue;
             };
@@ -93,7 +101,7 @@ impl<'s, S: ReadAt + ?Sized> Scan<'s, S> {
                 skipped,
             };
             self.at += bytes as u64;
-            self.expected = raw.offset.plus(1);
+            self.expected = raw.offset().plus(1);
             return Ok(Some(visit(found, raw)));
         }
         Ok(None)

@@ -180,7 +180,7 @@ impl Body {
             to,
             offset_end,
         };
-        let mut scan = Scan::new(source, header.stamp, range, take_buffer());
+        let mut scan = Scan::new(source, (header.stamp, header.epoch), range, take_buffer());
         let mut body = Self::empty(header.base);
         loop {
             let expected = scan.expected();
@@ -190,10 +190,10 @@ impl Body {
                         at: found.at - found.skipped,
                         bytes: found.skipped,
                         from: expected,
-                        events: raw.offset.since(expected),
+                        events: raw.offset().since(expected),
                     });
                 }
-                body.add(header.base, found.at, &raw);
+                body.add(header.base, found.at, raw);
             })?;
             if step.is_none() {
                 break;
@@ -204,9 +204,14 @@ impl Body {
     }
 
     fn add(&mut self, base: Offset, at: u64, raw: &Raw<'_>) {
-        self.next = raw.offset;
+        self.next = raw.offset();
         self.end_bytes = at;
-        self.note(base, raw.bytes, raw.time_ms, raw.own_id().map(hash_id));
+        self.note(
+            base,
+            raw.bytes,
+            raw.record.time_ms,
+            raw.own_id().map(hash_id),
+        );
     }
 
     /// Takes the record at `next` and `end_bytes` in.
@@ -343,7 +348,7 @@ impl Segment {
         &self,
         from: Offset,
         until: Offset,
-        visit: &mut dyn FnMut(Raw<'_>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(&Raw<'_>) -> ControlFlow<()>,
     ) -> io::Result<()> {
         let base = self.header.base;
         let relative = u32::try_from(from.since(base)).unwrap_or(u32::MAX);
@@ -364,13 +369,14 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut scan = Scan::new(&*file, self.header.stamp, range, take_buffer());
+        let stamp = (self.header.stamp, self.header.epoch);
+        let mut scan = Scan::new(&*file, stamp, range, take_buffer());
         let outcome = loop {
             if scan.expected() >= range.offset_end {
                 break Ok(());
             }
             let step = scan.next(|_, raw| {
-                if raw.offset < from {
+                if raw.offset() < from {
                     ControlFlow::Continue(())
                 } else {
                     visit(raw)
@@ -464,7 +470,7 @@ impl Segment {
         let until = self.inspect(|body| body.next);
         self.walk(self.header.base, until, &mut |raw| {
             if raw.own_id() == Some(id) {
-                found = Some(raw.offset);
+                found = Some(raw.offset());
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())

@@ -227,7 +227,7 @@ fn catch_up(log: &dyn Log, from: Offset, tail: &dyn Tail) {
     let mut next = from;
     while next < log.bounds().next {
         let read = log.read(next, limit, &mut |event| {
-            tail.committed(&mut std::iter::once(event));
+            tail.committed(&mut std::iter::once(*event));
             gush_log::Flow::Continue
         });
         match read {
@@ -303,7 +303,7 @@ impl Log for Baton {
         &self,
         from: Offset,
         limit: ReadLimit,
-        visit: &mut dyn FnMut(RecordRef<'_>) -> gush_log::Flow,
+        visit: &mut dyn FnMut(&RecordRef<'_>) -> gush_log::Flow,
     ) -> Result<ReadEnd, ReadError> {
         self.readable().read(from, limit, visit)
     }

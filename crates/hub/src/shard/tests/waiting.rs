@@ -82,7 +82,7 @@ impl Log for Gated {
         &self,
         from: Offset,
         limit: ReadLimit,
-        visit: &mut dyn FnMut(RecordRef<'_>) -> Flow,
+        visit: &mut dyn FnMut(&RecordRef<'_>) -> Flow,
     ) -> Result<ReadEnd, ReadError> {
         let mut gate = self.gate.lock().expect("not poisoned");
         while gate.reads_allowed == 0 {
