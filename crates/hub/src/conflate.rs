@@ -190,7 +190,7 @@ impl Conflation {
                 if record.offset() >= until {
                     return Flow::StopBefore;
                 }
-                if let Some(slot) = lens.slot_of(&record) {
+                if let Some(slot) = lens.slot_of(record) {
                     let has_room = found.len() < SLOTS_MAX || found.contains_key(&slot);
                     if has_room {
                         found.insert(slot, record.offset());

@@ -79,7 +79,7 @@ fn what_came_before_is_read_once_and_not_further_back_than_allowed() {
     let standings = || {
         let mut found = Vec::new();
         let read = log.read(Offset::FIRST, LOOK_BACK_READ, &mut |record| {
-            let slot = lens.slot_of(&record).expect("all are");
+            let slot = lens.slot_of(record).expect("all are");
             found.push(lens.standing(slot, record.offset()));
             Flow::Continue
         });

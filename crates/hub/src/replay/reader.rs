@@ -123,9 +123,9 @@ impl Reader {
                 if offset > expected && expected > from {
                     return Flow::StopBefore;
                 }
-                if framed.verdict.on(selection, &record) {
+                if framed.verdict.on(selection, record) {
                     let has_to_be_finished = *is_begun && offset == from;
-                    match framed.weigh(&record, &lens, version) {
+                    match framed.weigh(record, &lens, version) {
                         Standing::Superseded if !has_to_be_finished => {
                             framed.conflated.passed.push(offset);
                         }
@@ -133,7 +133,7 @@ impl Reader {
                             unknown_from = Some(offset);
                             return Flow::StopBefore;
                         }
-                        _ => framed.append(&record),
+                        _ => framed.append(record),
                     }
                 }
                 first_found.get_or_insert(offset);

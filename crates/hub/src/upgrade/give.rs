@@ -306,7 +306,7 @@ impl Successor {
             let mut notes = Vec::new();
             let mut bytes = 0;
             let read = log.read(sent.next, limit, &mut |event| {
-                let note = EventNote::of_record(&event);
+                let note = EventNote::of_record(event);
                 bytes += note.bytes();
                 notes.push(note);
                 if bytes < EVENTS_BYTES {
