@@ -217,8 +217,9 @@ pub(crate) fn check(stamp: Stamp, bytes: &[u8]) -> Checked {
     }
 }
 
-/// Reads a record of this epoch whose CRC was checked. `None`: its form is none that we know, or its
-/// id, type or a topic is none that can be published, so it counts as damaged. Allocates nothing.
+/// Reads a record of this epoch whose CRC was checked. `None`: its form is none that we know, or
+/// its id, type or a topic is none that can be published, so it counts as damaged. Allocates
+/// nothing.
 pub(crate) fn decode(record: &[u8], epoch: Epoch) -> Option<Raw<'_>> {
     let (head, body) = record.split_first_chunk::<HEAD_BYTES>()?;
     let (flags, mut rest) = body.split_first()?;
