@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -30,6 +31,8 @@ def start(gush, *options):
     port = int(re.search(r":(\d+) ", hub.stdout.readline())[1])
     while hub.stdout.readline().strip() != "ready":
         pass
+    # The stream log goes there, too: in a pipe that nobody reads its records would wait in the hub.
+    threading.Thread(target=hub.stdout.read, daemon=True).start()
     return hub, port
 
 
