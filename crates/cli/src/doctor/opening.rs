@@ -18,6 +18,10 @@ use crate::failure::Failure;
 /// Longest wait for the first line of a stream; a hub sends it with the head.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
 
+/// A head, or first line, later than this was kept back, unless all answers are as slow: a hub
+/// writes both at once.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Opens the stream that is watched from here on; `None` when there is none to watch.
 pub(super) async fn look(
     doctor: &Doctor,
@@ -27,8 +31,7 @@ pub(super) async fn look(
         return Ok(None);
     };
     report.set_way(Way::seen_in(stream.headers()));
-    let head_after = shown(stream.head_after());
-    report.good("answer", format!("200 after {head_after}"));
+    answer(doctor, &stream, report).await;
     let kind = stream.headers().get(header::CONTENT_TYPE);
     if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
         let seen = format!("Content-Type is {kind:?}");
@@ -53,6 +56,32 @@ pub(super) async fn look(
     }
     let goes_on = first_byte(&mut stream, report).await;
     Ok(goes_on.then_some(stream))
+}
+
+/// How long the head took. Late, it is compared with that of the same request without a body.
+async fn answer(doctor: &Doctor, stream: &Watched, report: &mut Report) {
+    let head_after = stream.head_after();
+    let seen = format!("200 after {}", shown(head_after));
+    if head_after > LATE {
+        let asked = Instant::now();
+        let token = stream.token().map(String::as_str);
+        let answered = ask_head(doctor, token).await.is_some();
+        let took = asked.elapsed();
+        if answered && took < head_after / 2 {
+            let seen = format!("{seen}, and HEAD is answered after {}", shown(took));
+            return report.finding("answer", seen, Trouble::Buffering);
+        }
+    }
+    report.good("answer", seen);
+}
+
+/// The answer to the same request without a body, if there is one in time.
+async fn ask_head(doctor: &Doctor, token: Option<&str>) -> Option<Response<Incoming>> {
+    let headers = doctor.stream_headers(token, BROWSER_ENCODINGS).ok()?;
+    let client = doctor.client();
+    let query = [("topic", doctor.topic.as_str())];
+    let asked = client.ask(Method::HEAD, &query, headers);
+    tokio::time::timeout(HEAD_WAIT, asked).await.ok()?.ok()
 }
 
 /// Subscribes with each token until one is taken.
@@ -81,12 +110,7 @@ async fn held_back(
     token: Option<&str>,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let headers = doctor.stream_headers(token, BROWSER_ENCODINGS)?;
-    let client = doctor.client();
-    let query = [("topic", doctor.topic.as_str())];
-    let asked = client.ask(Method::HEAD, &query, headers);
-    let answered = tokio::time::timeout(HEAD_WAIT, asked).await;
-    let Ok(Ok(response)) = answered else {
+    let Some(response) = ask_head(doctor, token).await else {
         return Err(Failure::Failed(format!(
             "{}: no answer within {} (is this a hub?)",
             doctor.site.url(),
@@ -115,7 +139,8 @@ async fn refusal(response: Response<Incoming>, report: &mut Report) -> Result<()
         let body = client::text(response).await.unwrap_or_default();
         let refused = client::refusal(status, &body);
         let refused = refused.replace("--token and --key", "--token and --subscriber-key");
-        return Err(Failure::Failed(refused.replace("see --hub", "see URL")));
+        let refused = refused.replace("see --hub", "see URL");
+        return Err(Failure::Failed(refused.replace("with --hub", "as URL")));
     }
     report.set_way(Way::seen_in(response.headers()));
     let wait = response.headers().get(header::RETRY_AFTER);
@@ -205,7 +230,14 @@ async fn first_byte(stream: &mut Watched, report: &mut Report) -> bool {
     loop {
         match stream.next(until).await {
             Seen::Item(Item::Comment(_) | Item::Event(_)) => {
-                report.good("first byte", format!("after {}", shown(stream.age())));
+                let after = stream.age();
+                let behind = after.saturating_sub(stream.head_after());
+                if behind > LATE {
+                    let seen = format!("{} behind the head", shown(behind));
+                    report.finding("first byte", seen, Trouble::Buffering);
+                } else {
+                    report.good("first byte", format!("after {}", shown(after)));
+                }
                 return true;
             }
             Seen::Item(Item::Retry(millis)) => retry = Some(Duration::from_millis(millis)),

@@ -246,6 +246,49 @@ fn an_haproxy_that_waits_for_more_is_named() -> Outcome<()> {
     spoiled(Kind::HaProxy, &[waits], "delay", "option http-no-delay")
 }
 
+/// The head comes late and all that follows in time.
+#[test]
+fn an_haproxy_that_holds_the_begin_back_is_named() -> Outcome<()> {
+    let waits = (
+        "backend gush_streams",
+        "backend gush_streams\n    http-response wait-for-body time 2s",
+    );
+    let line = "no `http-response wait-for-body`";
+    let hub = hub(&[])?;
+    let front = Front::start(Kind::HaProxy, &hub, &[waits])?;
+    let said = look(&front.plain_url(), &[])?;
+    expect(
+        &said,
+        1,
+        &["finding  answer", "HEAD is answered after", line],
+    )
+}
+
+#[test]
+fn a_redirect_is_told_with_what_to_do() -> Outcome<()> {
+    let hub = hub(&[])?;
+    let moved = ("limit_conn gush_streams 10000;", "return 301 /elsewhere;");
+    let front = Front::start(Kind::Nginx, &hub, &[moved])?;
+    let said = look(&front.plain_url(), &[])?;
+    expect(
+        &said,
+        1,
+        &["redirects are not followed: give the final URL as URL"],
+    )
+}
+
+/// One request for each connection, in both directions: nothing that a stream minds.
+#[test]
+fn an_nginx_that_closes_behind_each_request_is_found_good() -> Outcome<()> {
+    let hub = hub(&[])?;
+    let closes = (
+        "proxy_http_version 1.1;",
+        "proxy_http_version 1.1; keepalive_requests 1;",
+    );
+    let front = Front::start(Kind::Nginx, &hub, &[closes])?;
+    expect(&look(&front.plain_url(), &[])?, 0, &["3 of 3 at once"])
+}
+
 #[test]
 fn http_1_1_over_tls_is_named() -> Outcome<()> {
     let hub = hub(&[])?;
