@@ -13,6 +13,8 @@ pub enum Item {
     Event(Option<Stamp>),
     /// A comment, such as a heartbeat.
     Comment,
+    /// Fields without data, such as a new `retry:`, which a server may send in place of a heartbeat.
+    Told,
     /// The server ended the body, or broke the chunked framing.
     End,
 }
@@ -59,6 +61,7 @@ pub struct BodyParser {
     chunk: Chunk,
     line: Line,
     has_data: bool,
+    has_other: bool,
     has_digits: bool,
     stamp: bool,
 }
@@ -187,7 +190,10 @@ impl BodyParser {
                     Line::Name(matched + 1)
                 }
             }
-            _ => Line::Skip,
+            _ => {
+                self.has_other = true;
+                Line::Skip
+            }
         };
     }
 
@@ -195,8 +201,11 @@ impl BodyParser {
         if self.has_data {
             let stamp = self.stamp.then(|| self.scanner.last());
             take(Item::Event(stamp));
+        } else if self.has_other {
+            take(Item::Told);
         }
         self.has_data = false;
+        self.has_other = false;
         self.stamp = false;
     }
 }
@@ -237,9 +246,12 @@ mod tests {
         assert_eq!(
             items(&mut parser, &[text]),
             [
+                Item::Told,
                 Item::Comment,
                 Item::Comment,
                 Item::Event(None),
+                Item::Told,
+                Item::Told,
                 Item::Event(None)
             ]
         );

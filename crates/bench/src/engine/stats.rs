@@ -29,8 +29,8 @@ pub struct Counts {
     pub foreign: u64,
     /// Deliveries that did not come; known after [`super::Fleet::finish`].
     pub lost: u64,
-    /// Comments, such as heartbeats.
-    pub comments: u64,
+    /// Signs of life beside events: comments such as heartbeats, and fields without data.
+    pub signs: u64,
     /// Reads that brought something.
     pub reads: u64,
     /// Bytes read, with heads and framing.
@@ -52,7 +52,7 @@ impl Counts {
             strayed: f(self.strayed, other.strayed),
             foreign: f(self.foreign, other.foreign),
             lost: f(self.lost, other.lost),
-            comments: f(self.comments, other.comments),
+            signs: f(self.signs, other.signs),
             reads: f(self.reads, other.reads),
             bytes: f(self.bytes, other.bytes),
         }
@@ -87,8 +87,8 @@ pub struct Latencies {
     pub first_byte: Histogram<u64>,
     /// How late connects began, against their schedule.
     pub connect_late: Histogram<u64>,
-    /// Between two comments on a stream, or between its head and the first.
-    pub comment_gap: Histogram<u64>,
+    /// Between two signs of life on a stream, or between its head and the first.
+    pub sign_gap: Histogram<u64>,
 }
 
 impl Default for Latencies {
@@ -98,7 +98,7 @@ impl Default for Latencies {
             to_all: latency_histogram(),
             first_byte: latency_histogram(),
             connect_late: latency_histogram(),
-            comment_gap: latency_histogram(),
+            sign_gap: latency_histogram(),
         }
     }
 }
@@ -111,7 +111,7 @@ impl Latencies {
             (&mut self.to_all, &mut sum.to_all),
             (&mut self.first_byte, &mut sum.first_byte),
             (&mut self.connect_late, &mut sum.connect_late),
-            (&mut self.comment_gap, &mut sum.comment_gap),
+            (&mut self.sign_gap, &mut sum.sign_gap),
         ];
         for (from, to) in pairs {
             // An untouched histogram is left alone: its memory has not been used yet.

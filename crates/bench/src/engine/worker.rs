@@ -57,7 +57,7 @@ pub(super) enum State {
 /// One stream: about 70 bytes.
 pub(super) struct Stream {
     pub(super) body: BodyParser,
-    /// When the connect began; once open, when the last comment (or the head) came.
+    /// When the connect began; once open, when the last sign of life (or the head) came.
     pub(super) at_ns: u64,
     pub(super) socket: Option<OwnedFd>,
     pub(super) role: Role,
@@ -282,10 +282,10 @@ impl Worker {
                 }
             }
             Item::Event(None) => stats.counts.foreign += 1,
-            Item::Comment => {
-                stats.counts.comments += 1;
+            Item::Comment | Item::Told => {
+                stats.counts.signs += 1;
                 let gap = now.saturating_sub(*at_ns);
-                stats.latencies.comment_gap.saturating_record(gap);
+                stats.latencies.sign_gap.saturating_record(gap);
                 *at_ns = now;
             }
             Item::End => is_ended = true,

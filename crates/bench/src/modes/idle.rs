@@ -57,7 +57,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     hold_for(hold_time, progress);
     let held = Moment::now(&server);
     let heartbeats = fleet.take_latencies();
-    let comments = fleet.counts().comments - opened.comments;
+    let signs = fleet.counts().signs - opened.signs;
     let broadcast = if options.is_broadcast {
         progress.phase("broadcasting", opened.opened);
         let mut load = Load::from_options(options, &target, &topic_name);
@@ -90,12 +90,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         closed,
     };
     write_memory(&mut report, &moments, opened.opened);
-    write_heartbeats(
-        &mut report,
-        &heartbeats,
-        (comments, opened.opened),
-        hold_time,
-    );
+    write_heartbeats(&mut report, &heartbeats, (signs, opened.opened), hold_time);
     if let Some(measured) = broadcast {
         write_broadcast(&mut report, &measured, options.topics, &counts);
     }
@@ -185,15 +180,15 @@ fn write_memory(report: &mut Report, moments: &Moments, streams: u64) {
     }
 }
 
-/// `(comments, streams)`: how many came on how many streams while they were held.
+/// `(signs, streams)`: how many signs of life came on how many streams while they were held.
 fn write_heartbeats(
     report: &mut Report,
     latencies: &Latencies,
-    (comments, streams): (u64, u64),
+    (signs, streams): (u64, u64),
     hold: Duration,
 ) {
-    let gaps = &latencies.comment_gap;
-    report.count("heartbeat_count", comments);
+    let gaps = &latencies.sign_gap;
+    report.count("heartbeat_count", signs);
     if gaps.is_empty() {
         return;
     }
@@ -210,8 +205,8 @@ fn write_heartbeats(
     let due = u64::try_from(each)
         .unwrap_or(u64::MAX)
         .saturating_mul(streams);
-    let detail = format!("{comments} of at least {due}");
-    report.check("every stream got its heartbeats", comments >= due, detail);
+    let detail = format!("{signs} of at least {due}");
+    report.check("every stream got its heartbeats", signs >= due, detail);
 }
 
 fn write_broadcast(report: &mut Report, measured: &Measured, topics: u32, counts: &Counts) {
