@@ -104,7 +104,7 @@ fn choices() -> Vec<Case> {
         case(
             "gush/status-foreign-cookie",
             &[],
-            "cookie publish from a foreign origin: 401",
+            "cookie publish from a foreign origin: 403",
             |t| {
                 let request = Request::form(HUB, &[("topic", &t.topic())])
                     .header(
@@ -112,7 +112,7 @@ fn choices() -> Vec<Case> {
                         &format!("mercureAuthorization={}", t.publisher_token()?),
                     )
                     .header("Origin", "https://evil.example");
-                t.send(&request)?.expect_status(&[401])
+                t.send(&request)?.expect_status(&[403])
             },
         ),
         case(

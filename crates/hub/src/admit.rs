@@ -181,7 +181,7 @@ pub fn crowded(refused: Crowded) -> Rejection {
 ///
 /// # Errors
 ///
-/// 401 without a usable token, or with a cookie from an origin that may not publish.
+/// 401 without a usable token, 403 with a cookie from an origin that may not publish.
 pub async fn publisher(
     policy: &Policy,
     headers: &HeaderMap,
@@ -281,11 +281,11 @@ const KEYS_RETRY_AFTER: Duration =
 fn check_publish_origin(policy: &Policy, headers: &HeaderMap) -> Result<(), Rejection> {
     match origin::request_origin(headers) {
         Some(origin) if policy.publish_origins.allows(&origin) => Ok(()),
-        Some(_) => Err(Rejection::unauthorized(
+        Some(_) => Err(Rejection::forbidden(
             "publishing by cookie is not allowed from this origin; the hub's operator lists it \
              with --publish-origin",
         )),
-        None => Err(Rejection::unauthorized(
+        None => Err(Rejection::forbidden(
             "publishing by cookie needs an Origin or Referer header",
         )),
     }

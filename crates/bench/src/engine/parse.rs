@@ -13,7 +13,7 @@ pub enum Item {
     Event(Option<Stamp>),
     /// A comment, such as a heartbeat.
     Comment,
-    /// Fields without data, such as a new `retry:`, which a server may send in place of a heartbeat.
+    /// Fields without data, such as a new `retry:`, which may come in place of a heartbeat.
     Told,
     /// The server ended the body, or broke the chunked framing.
     End,
