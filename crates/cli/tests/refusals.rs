@@ -5,6 +5,7 @@ use gush_testkit::{
     Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, Response, SseStream,
     eventually, exchange, write_certificate,
 };
+use std::collections::BTreeSet;
 use std::process::Command;
 
 const HUB: &str = "/.well-known/mercure";
@@ -92,6 +93,21 @@ fn over_the_limit_programs_get_a_status_and_a_problem() -> Outcome<()> {
         answer.head.expect_header("Connection", "close")?;
         assert!(connection.read_to_close(PATIENCE)?.is_empty());
     }
+    Ok(())
+}
+
+/// It counts whole seconds: what is drawn within one of them would be the same for all.
+#[test]
+fn programs_that_are_refused_together_are_told_different_retry_afters() -> Outcome<()> {
+    let (hub, _streams) = full(&builder()?)?;
+    let request = hub.subscribe_request(&[("topic", TOPIC)])?;
+    let mut told = BTreeSet::new();
+    for _ in 0..40 {
+        let answer = exchange(hub.address(), &request)?;
+        expect_hard(&answer)?;
+        told.insert(answer.header("Retry-After").map(str::to_owned));
+    }
+    assert!(told.len() > 1, "{told:?}");
     Ok(())
 }
 

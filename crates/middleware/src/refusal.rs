@@ -6,6 +6,10 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 
+/// Most seconds that a `Retry-After` is longer than it has to be: each has its own number of
+/// them. Ours: it counts whole seconds, so what a pacer draws within one would be the same for all.
+const SPREAD_SECONDS: u64 = 2;
+
 /// How long until another try would be admitted, if nobody else comes before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wait(pub Duration);
@@ -118,7 +122,8 @@ impl Refusal {
         }
     }
 
-    /// Status, `Retry-After` in whole seconds rounded up, and a problem document; a 204 has none.
+    /// Status, `Retry-After` and a problem document; a 204 has none. The delay is rounded up to
+    /// whole seconds, and none to two more are drawn for each answer.
     #[must_use]
     pub fn hard_answer(&self) -> Response<Bytes> {
         if self.status == StatusCode::NO_CONTENT {
@@ -139,7 +144,9 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, json);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(retry) = self.retry {
-            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry)));
+            let spread = fastrand::u64(0..=SPREAD_SECONDS);
+            let seconds = whole_seconds(retry).saturating_add(spread);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
     }
@@ -180,6 +187,8 @@ pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn headers(accept: &'static str) -> HeaderMap {
@@ -208,14 +217,25 @@ mod tests {
         for accept in ["*/*", "application/json", "text/event-stream-x"] {
             let answer = refusal.answer(&headers(accept), true);
             assert_eq!(answer.status(), 429);
-            assert_eq!(answer.headers()[RETRY_AFTER], "2");
             assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
             let problem: serde_json::Value = serde_json::from_slice(answer.body()).expect("json");
             assert_eq!(problem["status"], 429);
             assert_eq!(problem["detail"], "slower");
         }
-        let now = Refusal::overloaded("x", Duration::ZERO).hard_answer();
-        assert_eq!(now.headers()[RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_retry_after_is_never_too_short_and_not_the_same_for_all() {
+        for (retry_ms, least) in [(0, 1), (1_000, 1), (1_001, 2), (10_000, 10)] {
+            let refusal = Refusal::overloaded("x", Duration::from_millis(retry_ms));
+            let told = || {
+                let answer = refusal.hard_answer();
+                let seconds = answer.headers()[RETRY_AFTER].to_str().expect("ASCII");
+                seconds.parse::<u64>().expect("a number")
+            };
+            let told: BTreeSet<_> = std::iter::repeat_with(told).take(200).collect();
+            assert!(told.into_iter().eq(least..=least + SPREAD_SECONDS));
+        }
     }
 
     #[test]
