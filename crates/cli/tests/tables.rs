@@ -93,6 +93,34 @@ fn a_resumed_stream_and_a_drain_work_from_an_own_table() -> Outcome<()> {
     Ok(())
 }
 
+/// Streams that go to another process together are in its first table for a moment, and those that
+/// are on their way count against the limit of their user: both lost hundreds of them.
+#[test]
+fn an_upgrade_hands_more_streams_over_than_one_table_holds() -> Outcome<()> {
+    let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?;
+    let Some(builder) = builder.with_descriptors(TABLE) else {
+        return Ok(());
+    };
+    let mut hub = builder
+        .without_privileges()
+        .option("--descriptor-tables", "own")
+        .option("--shards", "4")
+        .start()?;
+    let mut streams = (0..STREAMS)
+        .map(|_| hub.subscribe(&[("topic", TOPIC)]))
+        .collect::<Outcome<Vec<SseStream>>>()?;
+    for _ in 0..3 {
+        hub.upgrade()?;
+        let all = STREAMS as u64;
+        hub.wait_metric("gush_streams_taken_over_total", |taken| taken == all)?;
+    }
+    hub.publish(&[("topic", TOPIC), ("data", "0")])?;
+    for stream in &mut streams {
+        stream.expect_all(&["0"])?;
+    }
+    Ok(())
+}
+
 /// It was answered, and ended as if the hub drained.
 #[test]
 fn a_subscribe_that_finds_every_place_taken_is_refused_before_its_head() -> Outcome<()> {

@@ -44,6 +44,8 @@ pub struct Hub {
     pub(crate) shards: Vec<ShardDoor>,
     /// Most sockets of one shard.
     shard_streams_max: usize,
+    /// Most streams that a shard hands to a new process in one message.
+    pub(crate) handed_together: usize,
     /// The settings now.
     pub policy: Arc<PolicyCell>,
     /// What is counted.
@@ -194,6 +196,7 @@ impl Hub {
             replayer: parts.replayer,
             lookups: Semaphore::new(LOOKUPS_MAX),
             shard_streams_max: parts.plan.shard_streams_max,
+            handed_together: parts.plan.handed_together,
             gate: ConnectionGate::new(parts.plan.connections_max, parts.plan.lobby_max),
             admin_gate: ConnectionGate::new(ADMIN_CONNECTIONS_MAX, ADMIN_CONNECTIONS_MAX),
             orders: parts.orders,

@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{DescriptorTables, Settings};
 use crate::hub::ADMIN_CONNECTIONS_MAX;
+use crate::socket::table::SOCKETS_MAX;
 
 /// Descriptors kept for everything that is no public connection: the log's open segments and their
 /// indexes, the admin's connections, listeners, polls, key sets.
@@ -17,6 +18,12 @@ const DESCRIPTORS_RESERVED: usize = 192 + ADMIN_CONNECTIONS_MAX;
 /// a browser is refused as a browser; and how many there are at most.
 const FAREWELLS_SHARE: usize = 32;
 const FAREWELLS_MAX: usize = 512;
+
+/// Of this many descriptors one may be in each of the places through which streams come to a new
+/// process, for all shards together. Two messages of a shard lie in the kernel before that process
+/// has them, or one is in its first table, and two more lie in the kernel on their way to their
+/// shard: there a user may have as many as one table holds.
+const HANDED_SHARE: usize = 4;
 
 /// Cores this process may use, at least one.
 #[must_use]
@@ -90,6 +97,8 @@ pub struct Plan {
     pub shard_streams_max: usize,
     /// Most connections over the limit that are read before they are refused.
     pub farewells_max: usize,
+    /// Most streams that a shard hands to a new process in one message.
+    pub handed_together: usize,
 }
 
 /// Descriptors that a shard's table holds beside its streams: a poll, a wake-up and two ends of a
@@ -107,6 +116,7 @@ impl Plan {
         let reserved = DESCRIPTORS_RESERVED.min(descriptors / 2);
         let farewells_max = (descriptors / FAREWELLS_SHARE).clamp(1, FAREWELLS_MAX);
         let lobby_max = descriptors.saturating_sub(reserved + farewells_max).max(1);
+        let together = |shards: usize| (descriptors / HANDED_SHARE / shards).clamp(1, SOCKETS_MAX);
         let wanted = settings.max_connections;
         let own_tables = match settings.descriptor_tables {
             DescriptorTables::Auto => wanted > lobby_max,
@@ -127,6 +137,7 @@ impl Plan {
                 lobby_max,
                 shard_streams_max: usize::MAX,
                 farewells_max,
+                handed_together: together(given),
             };
         }
         let place_count = |shards| descriptors.saturating_sub(inherited(shards)).max(1);
@@ -146,6 +157,7 @@ impl Plan {
             lobby_max,
             shard_streams_max: place_count(shards),
             farewells_max,
+            handed_together: together(shards),
         }
     }
 }
@@ -207,6 +219,21 @@ mod tests {
         assert_eq!(million.shards, 51);
         assert!(million.shards * million.shard_streams_max >= 1_000_000);
         assert_eq!(plan(0, DescriptorTables::Own, 1000).shards, 2);
+    }
+
+    #[test]
+    fn many_shards_hand_few_streams_over_together() {
+        let together = |shards, descriptors| {
+            let settings = Settings {
+                shards,
+                ..Settings::default()
+            };
+            Plan::new(&settings, 2, descriptors).handed_together
+        };
+        assert_eq!(together(2, 20_000), SOCKETS_MAX);
+        assert_eq!(together(50, 20_000), 100);
+        assert_eq!(together(4, 300), 18);
+        assert_eq!(together(64, 16), 1);
     }
 
     #[test]

@@ -143,6 +143,7 @@ pub(super) async fn hand_over(
                 Ok(way) => Command::HandOver(Box::new(HandOver {
                     way,
                     takes_tls,
+                    together: hub.handed_together,
                     window,
                 })),
                 Err(error) => {

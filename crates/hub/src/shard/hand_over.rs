@@ -1,5 +1,7 @@
 //! Streams that go on in another process: a descriptor, a cursor, and what the subscriber wants.
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -11,12 +13,17 @@ use super::turn::NOBODY;
 use crate::clock::{Clock, TICK_MS, ticks};
 use crate::close::CloseReason;
 use crate::frame::Framing;
-use crate::socket::table::SOCKETS_MAX;
 use crate::topic::Matcher;
-use crate::upgrade::{Channel, ClientNote, PresentNote, StreamNote, StreamNotes, TlsNote};
+use crate::upgrade::{
+    Channel, ClientNote, PresentNote, StreamNote, StreamNotes, StreamsTaken, TlsNote,
+};
 
 /// Bytes of notes at which they are sent, give or take one. Ours: some packets.
 const NOTES_BYTES: usize = 128 * 1024;
+
+/// Most messages that the other process has not taken in: one that it is at, and the next. What the
+/// kernel would hold beyond that counts against the descriptors of this user (see `limits.rs`).
+const UNTAKEN_MAX: usize = 2;
 
 impl Shard {
     /// Gives all streams that can be given, at once: new events come to the other process from
@@ -35,8 +42,12 @@ impl Shard {
         };
         match way {
             Ok(way) => {
-                let takes_tls = hand_over.takes_tls;
-                self.heir = Some(Heir { way, takes_tls });
+                self.heir = Some(Heir {
+                    way,
+                    takes_tls: hand_over.takes_tls,
+                    together: hand_over.together,
+                    untaken: 0,
+                });
             }
             Err(error) => tracing::error!(%error, "a shard's streams are not handed over"),
         }
@@ -48,7 +59,8 @@ impl Shard {
                 break;
             }
             self.note(index, &mut leaving);
-            if leaving.is_full() {
+            let together = self.heir.as_ref().map_or(0, |heir| heir.together);
+            if leaving.is_full(together) {
                 self.give_noted(&mut leaving);
             }
         }
@@ -100,7 +112,7 @@ impl Shard {
     fn give_noted(&mut self, leaving: &mut Leaving) {
         self.visit.subject = NOBODY;
         let Leaving { indices, notes, .. } = std::mem::take(leaving);
-        let (Some(heir), false) = (&self.heir, notes.is_empty()) else {
+        let (Some(heir), false) = (&mut self.heir, notes.is_empty()) else {
             return;
         };
         // With all the room it needs: one that grew would leave secrets behind.
@@ -117,8 +129,7 @@ impl Shard {
         let sockets: Vec<_> = subscribers
             .filter_map(|subscriber| subscriber.sink.socket_to_give())
             .collect();
-        let sent = heir.way.send(&notes, &sockets);
-        if let Err(error) = sent.and_then(|()| heir.way.send_bytes(&secrets)) {
+        if let Err(error) = heir.send(&notes, &sockets, &secrets) {
             // It begins with none of them before it has all of the message.
             tracing::warn!(%error, "streams that are left are closed instead of handed over");
             self.heir = None;
@@ -153,6 +164,28 @@ impl Shard {
 pub(super) struct Heir {
     way: Channel,
     takes_tls: bool,
+    /// Most streams of one message.
+    together: usize,
+    /// Messages of which it has not said that it has taken them in.
+    untaken: usize,
+}
+
+impl Heir {
+    fn send(
+        &mut self,
+        notes: &StreamNotes,
+        sockets: &[BorrowedFd<'_>],
+        secrets: &[u8],
+    ) -> io::Result<()> {
+        if self.untaken == UNTAKEN_MAX {
+            self.way.receive::<StreamsTaken>()?;
+            self.untaken -= 1;
+        }
+        self.way.send(notes, sockets)?;
+        self.way.send_bytes(secrets)?;
+        self.untaken += 1;
+        Ok(())
+    }
 }
 
 /// Streams that are about to be given together.
@@ -165,8 +198,8 @@ struct Leaving {
 }
 
 impl Leaving {
-    fn is_full(&self) -> bool {
-        self.notes.len() >= SOCKETS_MAX || self.bytes >= NOTES_BYTES
+    fn is_full(&self, together: usize) -> bool {
+        self.notes.len() >= together || self.bytes >= NOTES_BYTES
     }
 }
 

@@ -148,6 +148,8 @@ pub struct HandOver {
     pub(crate) way: Way,
     /// Whether streams under TLS 1.3 may go by it.
     pub(crate) takes_tls: bool,
+    /// Most of them in one message, at most [`SOCKETS_MAX`](crate::socket::table::SOCKETS_MAX).
+    pub(crate) together: usize,
     /// For the streams that stay.
     pub window: Duration,
 }

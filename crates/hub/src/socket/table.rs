@@ -11,7 +11,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -45,6 +47,11 @@ pub(crate) const SOCKETS_MAX: usize = 128;
 
 /// Bytes of a message: the first ticket, and how many sockets come with it.
 const MESSAGE_BYTES: usize = 16;
+
+/// How long sockets wait to be sent while those that this user has on their way, also in other
+/// processes, are as many as a table holds; and how often. Ours: shards take them in within a turn.
+const REFERENCES_PAUSE: Duration = Duration::from_millis(1);
+const REFERENCES_PAUSES_MAX: u32 = 5_000;
 
 /// A socket's number while it is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,9 +133,21 @@ impl Sender {
             // So few bytes go whole or not at all.
             sent.map_err(io::Error::from)
         };
-        self.stream.async_io(Interest::WRITABLE, send).await?;
-        Ok(())
+        let mut pauses_left = REFERENCES_PAUSES_MAX;
+        loop {
+            match self.stream.async_io(Interest::WRITABLE, send).await {
+                Err(error) if is_too_many(&error) && pauses_left > 0 => {
+                    pauses_left -= 1;
+                    tokio::time::sleep(REFERENCES_PAUSE).await;
+                }
+                other => return other.map(drop),
+            }
+        }
     }
+}
+
+fn is_too_many(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::TOOMANYREFS.raw_os_error())
 }
 
 impl Receiver {

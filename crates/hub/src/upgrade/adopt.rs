@@ -15,7 +15,9 @@ use tokio::runtime::Handle;
 
 use super::arrivals::Arriving;
 use super::channel::Channel;
-use super::message::{ClientNote, ConnectionNote, DoorNote, PresentNote, StreamNote, StreamNotes};
+use super::message::{
+    ClientNote, ConnectionNote, DoorNote, PresentNote, StreamNote, StreamNotes, StreamsTaken,
+};
 use crate::accept::{self, Listener};
 use crate::admit::ConnectionPermit;
 use crate::clock::ticks;
@@ -84,7 +86,15 @@ pub(super) fn streams(
             before: None,
             count: 0,
         };
-        while let Ok((notes, descriptors)) = channel.receive::<StreamNotes>() {
+        loop {
+            let (notes, descriptors) = match channel.receive::<StreamNotes>() {
+                Ok(some) => some,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => {
+                    tracing::error!(%error, "streams are lost on their way here");
+                    break;
+                }
+            };
             let secret_bytes = notes.iter().map(StreamNote::tls_bytes);
             let secret_bytes = secret_bytes.fold(0, usize::saturating_add);
             let secrets = match channel.receive_bytes(secret_bytes) {
@@ -96,6 +106,8 @@ pub(super) fn streams(
                 }
             };
             taking.take(notes, descriptors, &secrets);
+            // The old process may be gone: then nothing more comes.
+            let _ = channel.send(&StreamsTaken, &[]);
         }
         if taking.count > 0 {
             tracing::info!(streams = taking.count, "streams taken over");

@@ -3,9 +3,10 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown,
@@ -23,6 +24,10 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// Descriptors of one message: what Linux sends at once, less a few.
 pub(super) const DESCRIPTORS_MAX: usize = 250;
+
+/// How long descriptors wait to be sent while those that this user has on their way already, here
+/// and in other processes, are as many as a table holds. Ours.
+const REFERENCES_PAUSE: Duration = Duration::from_millis(1);
 
 /// Before a message's first packet: its length.
 const LENGTH_BYTES: usize = 8;
@@ -92,7 +97,21 @@ impl Channel {
         let first = pieces.next().unwrap_or_default();
         let begin = [IoSlice::new(&length), IoSlice::new(first)];
         let flags = SendFlags::NOSIGNAL;
-        again(|| sendmsg(&self.0, &begin, &mut control, flags))?;
+        let mut pauses_left = match socket_timeout(&self.0, Timeout::Send)? {
+            Some(patience) => patience.as_millis() / REFERENCES_PAUSE.as_millis(),
+            None => u128::MAX,
+        };
+        again(|| {
+            loop {
+                match sendmsg(&self.0, &begin, &mut control, flags) {
+                    Err(rustix::io::Errno::TOOMANYREFS) if pauses_left > 0 => {
+                        pauses_left -= 1;
+                        thread::park_timeout(REFERENCES_PAUSE);
+                    }
+                    other => return other,
+                }
+            }
+        })?;
         for piece in pieces {
             let mut none = SendAncillaryBuffer::default();
             again(|| sendmsg(&self.0, &[IoSlice::new(piece)], &mut none, flags))?;
@@ -166,7 +185,13 @@ impl Channel {
         let flags = RecvFlags::CMSG_CLOEXEC;
         let received = again(|| {
             let mut places = [IoSliceMut::new(into)];
-            recvmsg(&self.0, &mut places, &mut control, flags)
+            let received = recvmsg(&self.0, &mut places, &mut control, flags);
+            match received {
+                // It says so once, before what has come and the end: the other side ended without
+                // having read what this one said.
+                Err(rustix::io::Errno::CONNRESET) => Err(rustix::io::Errno::INTR),
+                other => other,
+            }
         })?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
@@ -258,6 +283,25 @@ mod tests {
         assert!(other.receive_bytes(count).is_err(), "too few");
         assert!(other.receive_bytes(usize::MAX).is_err());
         sending.join().expect("the sender");
+    }
+
+    /// The kernel tells of it before it gives out what has come: streams that the old process had
+    /// let go of were lost where it ended without having read the last answers.
+    #[test]
+    fn what_was_sent_arrives_though_the_sender_ends_without_reading() {
+        let (one, other) = Channel::pair().expect("a pair");
+        other.send(&0, &[]).expect("sent");
+        one.send(&1, &[]).expect("sent");
+        one.send(&2, &[]).expect("sent");
+        drop(one);
+        for expected in [1, 2] {
+            assert_eq!(other.receive::<u32>().expect("a message").0, expected);
+        }
+        let ended = other.receive::<u32>().map_err(|error| error.kind());
+        assert!(
+            matches!(ended, Err(io::ErrorKind::UnexpectedEof)),
+            "{ended:?}"
+        );
     }
 
     #[test]

@@ -238,6 +238,10 @@ pub(super) struct ConnectionNote {
 /// states follow, in the same order too.
 pub(crate) type StreamNotes = Vec<StreamNote>;
 
+/// The new process's answer to each such message: its streams are on their way to their shard.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct StreamsTaken;
+
 /// A live stream.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StreamNote {

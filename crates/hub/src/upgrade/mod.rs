@@ -40,7 +40,7 @@ pub(crate) use channel::Channel;
 pub(crate) use give::{Given, NotGiven, Offer, Recall, give};
 pub(crate) use heir::{Heir, Leaving};
 pub(crate) use message::{
-    ClientNote, DoorNote, ListenerNote, PresentNote, StreamNote, StreamNotes, TlsNote,
+    ClientNote, DoorNote, ListenerNote, PresentNote, StreamNote, StreamNotes, StreamsTaken, TlsNote,
 };
 pub(crate) use take::Taking;
 

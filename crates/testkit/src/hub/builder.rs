@@ -137,6 +137,19 @@ impl HubBuilder {
         there.is_ok_and(|status| status.success()).then_some(self)
     }
 
+    /// Takes the privileges away with which a user may have more descriptors on their way between
+    /// processes than its limit says; without effect where the test has none itself. To be called
+    /// after [`Self::with_descriptors`].
+    #[must_use]
+    pub fn without_privileges(mut self) -> Self {
+        let bound = "--bounding-set=-sys_admin,-sys_resource";
+        let is_taken = Command::new("setpriv").args([bound, "true"]).status();
+        if is_taken.is_ok_and(|status| status.success()) {
+            self.wrapper.splice(0..0, ["setpriv".into(), bound.into()]);
+        }
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = match self.wrapper.split_first() {
             Some((wrapper, arguments)) => {

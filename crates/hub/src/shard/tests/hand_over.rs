@@ -8,6 +8,7 @@ use crate::close::CloseReason;
 use crate::shard::{Command, HandOver, Way};
 use crate::socket::Sink;
 use crate::socket::records::tests::hear;
+use crate::socket::table::SOCKETS_MAX;
 use crate::socket::tls::tests::connected;
 use crate::upgrade::{Channel, StreamNote, StreamNotes};
 
@@ -23,6 +24,7 @@ fn handed_over(takes_tls: bool) -> (StreamNotes, usize, Vec<u8>, bool) {
     let sent = rig.inbox.send(Command::HandOver(Box::new(HandOver {
         way: Way::Here(here),
         takes_tls,
+        together: SOCKETS_MAX,
         window: Duration::ZERO,
     })));
     assert!(sent.is_ok());
@@ -73,6 +75,7 @@ fn a_stream_under_tls_that_reaches_nobody_is_ended_in_order() {
     let sent = rig.inbox.send(Command::HandOver(Box::new(HandOver {
         way: Way::Here(here),
         takes_tls: true,
+        together: SOCKETS_MAX,
         window: Duration::ZERO,
     })));
     assert!(sent.is_ok());
