@@ -55,6 +55,10 @@ const DATA: &[u8; 5] = b"data:";
 
 /// The state of one body between two reads.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing of the line or event at hand, and any of them may be together"
+)]
 pub struct BodyParser {
     scanner: StampScanner,
     remaining: u32,
