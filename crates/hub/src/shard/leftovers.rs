@@ -18,11 +18,17 @@ use crate::selection::Selection;
 /// busy turn takes in, at some hundred bytes each.
 const WAITING_MAX: usize = 1024;
 
+/// Most bytes of the texts of those that wait. Ours: a page's usual topics for all of them; one
+/// stream may ask for a thousand of four thousand bytes.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
+
 /// Held for its memory only.
 #[derive(Debug)]
 pub(crate) struct Leftover {
     _selection: Arc<Selection>,
     _client: Option<Client>,
+    /// Of the selection's texts.
+    bytes: usize,
 }
 
 impl Leftover {
@@ -31,7 +37,9 @@ impl Leftover {
         if let Some(selection) = Arc::get_mut(&mut selection) {
             selection.places = Places::default();
         }
+        let matchers = selection.matchers.iter().chain(selection.grants.iter());
         Self {
+            bytes: matchers.map(|matcher| matcher.text().len()).sum(),
             _selection: selection,
             _client: client,
         }
@@ -40,7 +48,13 @@ impl Leftover {
 
 /// The way back: filled by the shard, emptied by whoever brings the next newcomer.
 #[derive(Debug, Default)]
-pub(super) struct Leftovers(Mutex<Vec<Leftover>>);
+pub(super) struct Leftovers(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    all: Vec<Leftover>,
+    bytes: usize,
+}
 
 impl Leftovers {
     /// Empties `more`.
@@ -49,18 +63,28 @@ impl Leftovers {
             return;
         }
         let mut waiting = self.lock();
-        let room = WAITING_MAX.saturating_sub(waiting.len());
-        waiting.extend(more.drain(..room.min(more.len())));
+        let mut bytes = waiting.bytes;
+        let room = WAITING_MAX.saturating_sub(waiting.all.len());
+        let fits = |leftover: &&Leftover| {
+            bytes += leftover.bytes;
+            bytes <= WAITING_BYTES_MAX
+        };
+        let fitting = more.iter().take(room).take_while(fits).count();
+        waiting.bytes += more[..fitting]
+            .iter()
+            .map(|leftover| leftover.bytes)
+            .sum::<usize>();
+        waiting.all.extend(more.drain(..fitting));
         drop(waiting);
         more.clear();
     }
 
     /// All that wait, to be dropped without the lock.
     pub(super) fn take(&self) -> Vec<Leftover> {
-        mem::take(&mut *self.lock())
+        mem::take(&mut *self.lock()).all
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Leftover>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,6 +92,7 @@ impl Leftovers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic::Matcher;
 
     #[test]
     fn no_more_wait_than_may_and_they_are_taken_once() {
@@ -83,5 +108,24 @@ mod tests {
         assert_eq!(leftovers.take().len(), WAITING_MAX);
         assert!(leftovers.take().is_empty());
         assert_eq!(Arc::strong_count(&selection), 1);
+    }
+
+    #[test]
+    fn long_texts_do_not_pile_up() {
+        let topic = "a".repeat(1000);
+        let leftovers = Leftovers::default();
+        for _ in 0..2 {
+            let selection = || Selection {
+                matchers: [Matcher::parse(&topic).expect("a matcher")].into(),
+                ..Selection::default()
+            };
+            let left = || Leftover::new(Arc::new(selection()), None);
+            leftovers.put(&mut std::iter::repeat_with(left).take(200).collect());
+        }
+        assert_eq!(leftovers.take().len(), WAITING_BYTES_MAX / 1000);
+        // What was taken counts no more.
+        let one = Leftover::new(Arc::new(Selection::default()), None);
+        leftovers.put(&mut vec![one]);
+        assert_eq!(leftovers.take().len(), 1);
     }
 }
