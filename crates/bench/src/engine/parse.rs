@@ -13,8 +13,8 @@ pub enum Item {
     Event(Option<Stamp>),
     /// A comment, such as a heartbeat.
     Comment,
-    /// Fields without data, such as a new `retry:`, which may come in place of a heartbeat.
-    Told,
+    /// A `retry:` line. One without an event may come in place of a heartbeat.
+    Retry,
     /// The server ended the body, or broke the chunked framing.
     End,
 }
@@ -48,6 +48,7 @@ enum Line {
     Name(u8),
     Data,
     Comment,
+    Retry,
     Skip,
 }
 
@@ -55,17 +56,12 @@ const DATA: &[u8; 5] = b"data:";
 
 /// The state of one body between two reads.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says one thing of the line or event at hand, and any of them may be together"
-)]
 pub struct BodyParser {
     scanner: StampScanner,
     remaining: u32,
     chunk: Chunk,
     line: Line,
     has_data: bool,
-    has_other: bool,
     has_digits: bool,
     stamp: bool,
 }
@@ -147,7 +143,7 @@ impl BodyParser {
 
     fn lines(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Item)) {
         while let Some(&first) = bytes.first() {
-            if let Line::Data | Line::Comment | Line::Skip = self.line {
+            if let Line::Data | Line::Comment | Line::Retry | Line::Skip = self.line {
                 let end = memchr(b'\n', bytes);
                 let part = &bytes[..end.unwrap_or(bytes.len())];
                 if self.line == Line::Data && !self.stamp {
@@ -156,8 +152,10 @@ impl BodyParser {
                 }
                 let Some(end) = end else { return };
                 bytes = &bytes[end + 1..];
-                if self.line == Line::Comment {
-                    take(Item::Comment);
+                match self.line {
+                    Line::Comment => take(Item::Comment),
+                    Line::Retry => take(Item::Retry),
+                    _ => {}
                 }
                 self.line = Line::Start;
                 self.scanner.reset();
@@ -194,10 +192,9 @@ impl BodyParser {
                     Line::Name(matched + 1)
                 }
             }
-            _ => {
-                self.has_other = true;
-                Line::Skip
-            }
+            // No other field that readers know begins so.
+            b'r' if self.line == Line::Start => Line::Retry,
+            _ => Line::Skip,
         };
     }
 
@@ -205,11 +202,8 @@ impl BodyParser {
         if self.has_data {
             let stamp = self.stamp.then(|| self.scanner.last());
             take(Item::Event(stamp));
-        } else if self.has_other {
-            take(Item::Told);
         }
         self.has_data = false;
-        self.has_other = false;
         self.stamp = false;
     }
 }
@@ -245,17 +239,16 @@ mod tests {
 
     #[test]
     fn events_comments_and_other_fields_are_told_apart() {
-        let text = b"retry: 1\n\n:\n\n: beat\r\n\r\nevent: x\ndata: y\ndata\n\nid: 1\n\ndatax: 1\n\ndata\n\n";
+        let text = b"retry: 1\n\n:\n\n: beat\r\n\r\nevent: x\ndata: y\ndata\n\nid: 1\n\ndatax: 1\n\nretry: 2\ndata\n\n";
         let mut parser = BodyParser::new(false);
         assert_eq!(
             items(&mut parser, &[text]),
             [
-                Item::Told,
+                Item::Retry,
                 Item::Comment,
                 Item::Comment,
                 Item::Event(None),
-                Item::Told,
-                Item::Told,
+                Item::Retry,
                 Item::Event(None)
             ]
         );

@@ -29,7 +29,7 @@ pub struct Counts {
     pub foreign: u64,
     /// Deliveries that did not come; known after [`super::Fleet::finish`].
     pub lost: u64,
-    /// Signs of life beside events: comments such as heartbeats, and fields without data.
+    /// Signs of life beside events: comments such as heartbeats, and `retry:` lines.
     pub signs: u64,
     /// Reads that brought something.
     pub reads: u64,

@@ -282,7 +282,7 @@ impl Worker {
                 }
             }
             Item::Event(None) => stats.counts.foreign += 1,
-            Item::Comment | Item::Told => {
+            Item::Comment | Item::Retry => {
                 stats.counts.signs += 1;
                 let gap = now.saturating_sub(*at_ns);
                 stats.latencies.sign_gap.saturating_record(gap);

@@ -389,7 +389,7 @@ impl Reader {
                 }
                 latencies.saturating_record(now.saturating_sub(stamp.sent_ns));
             }
-            Item::Comment | Item::Told => {}
+            Item::Comment | Item::Retry => {}
             Item::End => is_ended = true,
         });
         if events > 0 {
