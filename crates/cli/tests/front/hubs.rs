@@ -1,8 +1,6 @@
 //! What the hub and a proxy do together: whom a stream counts for, and deploys of the hub.
 
-use gush_testkit::{
-    Failure, HubProcess, Outcome, PATIENCE, Request, Response, SseStream, eventually,
-};
+use gush_testkit::{Failure, HubProcess, Outcome, PATIENCE, Request, SseStream, eventually};
 
 use crate::curl;
 use crate::proxy::{Edit, Front, Kind, builder, hub};
@@ -18,19 +16,18 @@ fn limits_each_client(hub: &HubProcess, kind: Kind, edits: &[Edit]) -> Outcome<(
     // No `EventSource`, so a refusal has a status.
     let request = || hub.subscribe_request(&[("topic", TOPIC)]);
     let open = |source| SseStream::answered(front.sent_from(source, &request()?)?);
-    let refused = |source, request: &Request| -> Outcome<Response> {
+    let refused = |source, request: &Request| -> Outcome<()> {
         let answer = front.sent_from(source, request)?.read_response()?;
-        answer.expect_status(&[429])?;
-        Ok(answer)
+        answer.expect_status(&[429])
     };
     let first = open([127, 0, 0, 21])?;
     let _second = open([127, 0, 0, 22])?;
     refused([127, 0, 0, 21], &request()?)?;
-    for name in ["X-Forwarded-For", "Forwarded", "X-Real-IP"] {
-        let value = match name {
-            "Forwarded" => "for=203.0.113.7",
-            _ => "203.0.113.7",
-        };
+    for (name, value) in [
+        ("X-Forwarded-For", "203.0.113.7"),
+        ("Forwarded", "for=203.0.113.7"),
+        ("X-Real-IP", "203.0.113.7"),
+    ] {
         refused([127, 0, 0, 22], &request()?.header(name, value))?;
     }
     drop(first);
