@@ -199,10 +199,9 @@ struct Asked {
 /// Obeys an order; what is done now. A new order takes the place of the last one.
 pub(crate) async fn order(hub: &Arc<Hub>, body: Incoming) -> Result<Value, Rejection> {
     let wrong = |error: &dyn std::fmt::Display| Rejection::bad_request(format!("drain: {error}"));
-    let patience = hub.policy.load().settings.body_timeout;
+    let policy = hub.policy.load_full();
     let body = Limited::new(body, ORDER_BYTES_MAX).collect();
-    let body = tokio::time::timeout(patience, body).await;
-    let body = body.map_err(|_| publish::body_too_slow())?;
+    let body = publish::in_time(&policy.settings, body).await?;
     let body = body.map_err(|error| wrong(&error))?.aggregate();
     let asked: Asked = serde_json::from_reader(body.reader()).map_err(|error| wrong(&error))?;
     if asked.cancel {

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::admit::{self, InFlight, Limit, Publisher, Rejection};
 use crate::change::CHANGE_BYTES_MAX;
+use crate::config::Settings;
 use crate::dialect::{self, PAIRS_MAX};
 use crate::form::parse_pairs;
 use crate::hub::Hub;
@@ -64,9 +65,7 @@ async fn read_and_append(
         peer: Peer::of_request(head),
         headers: &head.headers,
     };
-    let body = tokio::time::timeout(settings.body_timeout, collect(hub, body, settings.max_body))
-        .await
-        .map_err(|_| body_too_slow())??;
+    let body = in_time(settings, collect(hub, body, settings.max_body)).await??;
     if let Some(stage) = head.extensions.get::<Arc<Stage>>() {
         stage.body_read();
     }
@@ -183,6 +182,15 @@ pub(crate) fn log_gone() -> Rejection {
     Rejection::unavailable(AppendErrorKind::Closed.public_text(), RETRY_AFTER)
 }
 
+/// What reading a body brings, if it has come within `body_timeout`.
+pub(crate) async fn in_time<T>(
+    settings: &Settings,
+    read: impl Future<Output = T>,
+) -> Result<T, Rejection> {
+    let read = tokio::time::timeout(settings.body_timeout, read).await;
+    read.map_err(|_| body_too_slow())
+}
+
 pub(crate) fn body_too_slow() -> Rejection {
     Rejection::bad_request("the request body took too long to arrive")
 }
@@ -254,10 +262,8 @@ pub(crate) async fn read_change(
         let text = "a change has to be sent as application/json";
         return Err(Rejection::unsupported(text));
     }
-    let patience = hub.policy.load().settings.body_timeout;
-    let body = collect(hub, &mut body, CHANGE_BYTES_MAX);
-    let body = tokio::time::timeout(patience, body).await;
-    body.map_err(|_| body_too_slow())?
+    let policy = hub.policy.load_full();
+    in_time(&policy.settings, collect(hub, &mut body, CHANGE_BYTES_MAX)).await?
 }
 
 async fn collect(hub: &Hub, body: &mut Incoming, bytes_max: usize) -> Result<Bytes, Rejection> {
