@@ -48,9 +48,11 @@ pub(crate) const SOCKETS_MAX: usize = 128;
 /// Bytes of a message: the first ticket, and how many sockets come with it.
 const MESSAGE_BYTES: usize = 16;
 
-/// How long sockets wait to be sent while those that this user has on their way, also in other
-/// processes, are as many as a table holds; and how often. Ours: shards take them in within a turn.
-const REFERENCES_PAUSE: Duration = Duration::from_millis(1);
+/// How long descriptors wait to be sent while those that this user has on their way, also in other
+/// processes, are as many as a table holds. Ours.
+pub(crate) const REFERENCES_PAUSE: Duration = Duration::from_millis(1);
+
+/// How often sockets wait so for their shard. Ours: shards take them in within a turn.
 const REFERENCES_PAUSES_MAX: u32 = 5_000;
 
 /// A socket's number while it is on its way.

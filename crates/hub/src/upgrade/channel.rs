@@ -16,6 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use crate::socket::table::REFERENCES_PAUSE;
+
 /// Bytes of one packet; a longer message takes several.
 const PACKET_BYTES_MAX: usize = 32 * 1024;
 
@@ -24,10 +26,6 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// Descriptors of one message: what Linux sends at once, less a few.
 pub(super) const DESCRIPTORS_MAX: usize = 250;
-
-/// How long descriptors wait to be sent while those that this user has on their way already, here
-/// and in other processes, are as many as a table holds. Ours.
-const REFERENCES_PAUSE: Duration = Duration::from_millis(1);
 
 /// Before a message's first packet: its length.
 const LENGTH_BYTES: usize = 8;
@@ -97,6 +95,7 @@ impl Channel {
         let first = pieces.next().unwrap_or_default();
         let begin = [IoSlice::new(&length), IoSlice::new(first)];
         let flags = SendFlags::NOSIGNAL;
+        // Those that this user has on their way may be as many as a table holds.
         let mut pauses_left = match socket_timeout(&self.0, Timeout::Send)? {
             Some(patience) => patience.as_millis() / REFERENCES_PAUSE.as_millis(),
             None => u128::MAX,
