@@ -15,11 +15,6 @@ use crate::window::Entry;
 const TAKE_MAX: usize = 256;
 const TAKES_MAX: usize = JOBS_MAX / TAKE_MAX;
 
-/// Subscribers that are looked at together before the first of them is written to. A write drives
-/// the state of the next one out of the cache; in one go the processor waits for all of theirs at
-/// once instead of one after the other.
-const GROUP: usize = 16;
-
 impl Shard {
     /// Without subscribers events are passed over: a new one starts at its own cursor.
     pub(super) fn skip_if_vacant(&mut self) {
@@ -117,7 +112,7 @@ impl Shard {
             visits -= 1;
             self.visit.subject = index;
             self.send_swept(index);
-            self.send_same(&mut visits);
+            self.fire_volleys(&mut visits);
             // What timers and a drain have sent since the last slice counts as well.
             if self.tally.bytes >= SLICE_BYTES_MAX {
                 return;
@@ -125,55 +120,8 @@ impl Shard {
         }
     }
 
-    /// Goes on in the list that is swept, as long as the next subscribers need just what is
-    /// gathered and their sockets take all of it: nearly always up to the end of the list. Who
-    /// needs anything else is left to [`Self::send_swept`].
-    fn send_same(&mut self, visits: &mut usize) {
-        let Some((from, offset, matcher)) = self.swept() else {
-            return;
-        };
-        let list = &self.lists[matcher.0 as usize];
-        let mut remaining = self.sweep.remaining.unwrap_or(0).min(list.len());
-        loop {
-            let same = |index: &&u32| {
-                let subscriber = self.subscribers.get(**index);
-                subscriber.is_some_and(|subscriber| {
-                    let batch = &self.batches[subscriber.sink.framing() as usize];
-                    subscriber.phase == Phase::Live
-                        && subscriber.cursor <= from
-                        && batch.next() > offset
-                        && batch.fits(subscriber, from, self.head)
-                })
-            };
-            let next = list[..remaining].iter().rev().take(GROUP.min(*visits));
-            let alike = next.take_while(same).count();
-            if alike == 0 {
-                return;
-            }
-            for _ in 0..alike {
-                remaining -= 1;
-                let index = list[remaining];
-                let Some(subscriber) = self.subscribers.get_mut(index) else {
-                    return;
-                };
-                // Before the write: one that panics in it is not visited again.
-                self.sweep.remaining = Some(remaining);
-                self.visit.subject = index;
-                *visits -= 1;
-                let batch = &self.batches[subscriber.sink.framing() as usize];
-                match subscriber.send(batch, self.now) {
-                    Ok(sent) if sent.is_whole => self.tally.add(sent),
-                    sent => return self.stopped(index, sent),
-                }
-                if self.tally.bytes >= SLICE_BYTES_MAX {
-                    return;
-                }
-            }
-        }
-    }
-
     /// The first waiting offset, that of the event being swept, and the matcher whose list is.
-    fn swept(&self) -> Option<(Offset, Offset, MatcherId)> {
+    pub(super) fn swept(&self) -> Option<(Offset, Offset, MatcherId)> {
         let job = self.jobs.get(self.sweep.job)?;
         let matcher = job.matched.get(self.sweep.matcher)?;
         let first = self.jobs.front()?;
@@ -297,7 +245,7 @@ impl Shard {
 
     /// A write that brought less than all of its batch, or an error.
     #[cold]
-    fn stopped(&mut self, index: u32, sent: io::Result<Sent>) {
+    pub(super) fn stopped(&mut self, index: u32, sent: io::Result<Sent>) {
         match sent {
             Ok(sent) => {
                 self.tally.add(sent);

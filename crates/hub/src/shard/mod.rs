@@ -43,6 +43,9 @@ mod batch;
 // New events to the subscribers that are up to date.
 mod fanout;
 
+// The writes of a sweep, several in a row.
+mod volleys;
+
 // One turn after another, and what becomes of a panic in one.
 mod turn;
 
@@ -96,6 +99,7 @@ use rebalance::Rebalance;
 use selections::Selections;
 use subscriber::{Sent, Subscribers};
 use turn::{NOBODY, Visit};
+use volleys::Fired;
 use wheel::Wheel;
 
 /// Visits between two looks at the poll: about two milliseconds of sending.
@@ -278,6 +282,7 @@ pub(crate) struct Shard {
     held: Held,
     /// The last batch of the sweep in each framing: nearly always the next subscriber's too.
     batches: [Batch; Framing::COUNT],
+    fired: Fired,
     /// Deliveries not counted in the metrics yet.
     tally: Tally,
     /// The tick of this turn.
@@ -328,6 +333,7 @@ impl Shard {
             sweep: Sweep::default(),
             held: Held::default(),
             batches: std::array::from_fn(|_| Batch::default()),
+            fired: Fired::default(),
             tally: Tally::default(),
             now,
             visit: Visit::default(),

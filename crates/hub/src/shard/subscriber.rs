@@ -150,9 +150,7 @@ impl Subscriber {
     /// cursor behind it or to where the socket stopped.
     #[inline]
     pub(super) fn send(&mut self, batch: &Batch, now: u32) -> io::Result<Sent> {
-        let skip = self.partial as usize;
-        let total = batch.len();
-        if total == 0 {
+        if batch.len() == 0 {
             self.cursor = batch.next();
             return Ok(Sent {
                 events: 0,
@@ -160,9 +158,15 @@ impl Subscriber {
                 is_whole: true,
             });
         }
-        let taken = self.sink.write(&batch.outgoing(), skip)?;
-        if skip + taken < total {
-            return Ok(self.stop_within(batch, taken, now));
+        let taken = self.sink.write(&batch.outgoing(), self.partial as usize)?;
+        Ok(self.settle(batch, taken, now))
+    }
+
+    /// Notes what the socket has taken of a batch, of which `partial` bytes were out before.
+    #[inline]
+    pub(super) fn settle(&mut self, batch: &Batch, taken: usize, now: u32) -> Sent {
+        if self.partial as usize + taken < batch.len() {
+            return self.stop_within(batch, taken, now);
         }
         let events = batch.events();
         self.cursor = batch.next();
@@ -170,11 +174,11 @@ impl Subscriber {
         self.last_write_at = now;
         self.events += events;
         self.bytes += taken as u64;
-        Ok(Sent {
+        Sent {
             events,
             bytes: taken as u64,
             is_whole: true,
-        })
+        }
     }
 
     /// The socket took `taken` bytes of a batch, and not all that there were.

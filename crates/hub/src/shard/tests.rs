@@ -9,4 +9,5 @@ mod hand_over;
 mod panics;
 mod rig;
 mod turns;
+mod volleys;
 mod waiting;

@@ -96,19 +96,15 @@ impl Shard {
 
     /// After a panic: whoever was served ends, and what was half done is thrown away.
     fn recover(&mut self, guard: &PanicGuard) {
+        let subject = std::mem::replace(&mut self.visit.subject, NOBODY);
+        self.settle_after_panic(guard);
         for batch in &mut self.batches {
             batch.clear();
         }
         self.entries.clear();
-        let subject = std::mem::replace(&mut self.visit.subject, NOBODY);
         let is_matching = std::mem::take(&mut self.visit.is_matching);
         let is_blamed = subject != NOBODY || (is_matching && self.match_one_by_one(guard));
-        if subject != NOBODY {
-            // What is left of it may panic as well. By then it is out of every table.
-            let _ = guard.run("ending a stream that panicked", || {
-                self.close(subject, CloseReason::Panic);
-            });
-        }
+        self.end_after_panic(subject, guard);
         for matcher in std::mem::take(&mut self.visit.joining) {
             let _ = guard.run("letting go of a matcher", || self.matchers.release(matcher));
         }
@@ -122,6 +118,16 @@ impl Shard {
                 "a shard panics again and again with no stream to end; the hub ends"
             );
             std::process::abort();
+        }
+    }
+
+    /// Ends the stream, if there was one, that was served when something panicked.
+    pub(super) fn end_after_panic(&mut self, subject: u32, guard: &PanicGuard) {
+        if subject != NOBODY {
+            // What is left of it may panic as well. By then it is out of every table.
+            let _ = guard.run("ending a stream that panicked", || {
+                self.close(subject, CloseReason::Panic);
+            });
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn arm(descriptor: RawFd, place: Place) {
 }
 
 /// Panics, if a test has armed this.
-pub(super) fn strike(descriptor: Option<RawFd>, place: Place) {
+pub(crate) fn strike(descriptor: Option<RawFd>, place: Place) {
     let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_it = |fault: &(RawFd, Place)| Some(fault.0) == descriptor && fault.1 == place;
     if let Some(found) = armed.iter().position(is_it) {

@@ -13,6 +13,9 @@ use crate::frame::{Frame, Framing};
 // A bare TCP socket: no buffer of its own.
 mod tcp;
 
+// Several bare sockets that are written the same bytes.
+pub(crate) mod volley;
+
 // TLS after the handshake, of which a stream needs little.
 pub(crate) mod records;
 
@@ -172,7 +175,7 @@ impl<'a> Outgoing<'a> {
 
 impl Sink {
     #[cfg(test)]
-    fn descriptor(&self) -> Option<std::os::fd::RawFd> {
+    pub(crate) fn descriptor(&self) -> Option<std::os::fd::RawFd> {
         match self {
             Self::Tcp(sink) => Some(sink.descriptor()),
             Self::Tls(_) | Self::Pipe(_) => None,

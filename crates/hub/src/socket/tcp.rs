@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{self, SendFlags};
 use socket2::SockRef;
 
+use super::volley::Taken;
 use super::{DISCARDED_BYTES_MAX, Heard, Outgoing, WRITE_FRAMES_MAX, reason_of};
 use crate::close::CloseReason;
 use crate::config::Settings;
@@ -89,16 +90,20 @@ impl TcpSink {
 
     #[inline]
     pub(super) fn write(&mut self, outgoing: &Outgoing<'_>, skip: usize) -> io::Result<usize> {
-        // send(2) is a little cheaper than writev(2) for one piece, and the system's own call
-        // than the C library's, which makes every send a place where a thread may be cancelled.
         if let Some(piece) = outgoing.piece(self.framing) {
-            return match net::send(&self.stream, &piece[skip..], SendFlags::NOSIGNAL) {
-                Ok(taken) => Ok(taken),
-                Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-                Err(error) => Err(error.into()),
-            };
+            return Ok(self.send(&piece[skip..])?);
         }
         self.write_slices(outgoing, skip)
+    }
+
+    // send(2) is a little cheaper than writev(2) for one piece, and the system's own call than the
+    // C library's, which makes every send a place where a thread may be cancelled.
+    #[inline]
+    pub(super) fn send(&self, piece: &[u8]) -> Taken {
+        match net::send(&self.stream, piece, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            taken => taken,
+        }
     }
 
     // Apart: the room for its slices would be the sweep's.
