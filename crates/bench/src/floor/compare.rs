@@ -22,6 +22,11 @@ const DEFAULT_PACE: f64 = 1.0;
 const PACED_EVENTS_MIN: f64 = 5.0;
 /// How long the load before the first measured one runs: caches and buffers settle.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// How long one server is loaded at a time, at least. A machine that others use as well is fast and
+/// slow for seconds at a time: short turns let all servers have a share of both.
+const TURN_MIN: Duration = Duration::from_millis(500);
+/// The same for each stream: some events have to fit into a turn.
+const TURN_PER_STREAM: Duration = Duration::from_micros(100);
 
 /// One way to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,16 +64,31 @@ const SCENARIOS: [Scenario; 4] = [
 
 /// What a chart shows, and which figure that is.
 type Charted = (&'static str, fn(&Figures) -> f64);
-const CPU: Charted = ("Server CPU per delivery", |figures| figures.cpu_us);
-const TO_ALL: Charted = ("Time until all have an event", |figures| figures.to_all_us);
+const CPU: Charted = ("Server CPU per delivery", Figures::cpu_us);
+const TO_ALL: Charted = ("Time until all have an event", Figures::to_all_us);
 
-/// What one scenario came to at one server in one round.
-#[derive(Clone, Copy, Debug, Default)]
+/// What one scenario came to at one server in one round, over all its turns.
+#[derive(Debug, Default)]
 struct Figures {
-    cpu_us: f64,
-    per_second: f64,
-    /// Median time until an event had reached all, in microseconds.
-    to_all_us: f64,
+    cpu: Duration,
+    delivered: u64,
+    elapsed: Duration,
+    /// Median time until an event had reached all, in microseconds, of each turn.
+    to_all_us: Vec<f64>,
+}
+
+impl Figures {
+    fn cpu_us(&self) -> f64 {
+        micros_per(self.cpu, self.delivered)
+    }
+
+    fn per_second(&self) -> f64 {
+        per_second(self.delivered, self.elapsed)
+    }
+
+    fn to_all_us(&self) -> f64 {
+        median(self.to_all_us.clone())
+    }
 }
 
 /// Exactness over the whole run.
@@ -129,8 +149,11 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         for (at, scenario) in SCENARIOS.iter().enumerate() {
             let name = scenario.name.replace('_', " ");
             progress.phase(&format!("round {}, {name}", round + 1), 0);
-            for of in order(round, at, contenders.len()) {
-                contenders[of].measure(at, options, progress, &mut faults)?;
+            let turns = turns(scenario, options);
+            for turn in 0..turns {
+                for of in order(round + turn, at, contenders.len()) {
+                    contenders[of].measure((at, turns), options, progress, &mut faults)?;
+                }
             }
         }
     }
@@ -177,16 +200,16 @@ impl Contender {
         })
     }
 
-    /// Runs scenario number `at`.
+    /// Runs scenario number `at` for one of its turns.
     fn measure(
         &mut self,
-        at: usize,
+        (at, turns): (usize, u32),
         options: &BenchOptions,
         progress: &Progress,
         faults: &mut Faults,
     ) -> Result<(), BenchError> {
         let mut load = Load::from_options(options, &self.target, &topic_name);
-        load.duration = options.duration_or(DEFAULT_DURATION);
+        load.duration = options.duration_or(DEFAULT_DURATION) / turns;
         (load.events, load.rate, load.window) = (None, None, SCENARIOS[at].window);
         if load.window == 0 {
             let pace = options.rate.unwrap_or(DEFAULT_PACE);
@@ -197,26 +220,44 @@ impl Contender {
         let measured = Measured::run(&self.fleet, &load, &self.server, progress)?;
         let delivered = self.fleet.counts().since(counts).delivered;
         let to_all = measured.latencies.to_all.value_at_quantile(0.5);
-        let figures = Figures {
-            cpu_us: micros_per(measured.server_cpu().unwrap_or_default(), delivered),
-            per_second: per_second(delivered, measured.driven.elapsed),
-            to_all_us: micros_per(Duration::from_nanos(to_all), 1),
-        };
         if let Some(round) = self.rounds.last_mut() {
-            round[at] = figures;
+            let figures = &mut round[at];
+            figures.cpu += measured.server_cpu().unwrap_or_default();
+            figures.delivered += delivered;
+            figures.elapsed += measured.driven.elapsed;
+            let to_all = Duration::from_nanos(to_all);
+            figures.to_all_us.push(micros_per(to_all, 1));
         }
         faults.errors.extend(measured.driven.error);
         Ok(())
     }
 }
 
-/// Who is measured after whom, in a round with one scenario. In as many rounds as there are
+/// In how many turns a round of a scenario is measured; one with a pace in one, or it would be another
+/// pace.
+fn turns(scenario: &Scenario, options: &BenchOptions) -> u32 {
+    if scenario.window == 0 {
+        return 1;
+    }
+    let streams = u32::try_from(options.subscribers).unwrap_or(u32::MAX);
+    let turn = TURN_MIN.max(TURN_PER_STREAM.saturating_mul(streams));
+    let turns = options.duration_or(DEFAULT_DURATION).div_duration_f64(turn);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive float that is too large becomes the largest number"
+    )]
+    let whole = turns as u32;
+    whole.max(1)
+}
+
+/// Who is measured after whom, in a turn with one scenario. In as many turns as there are
 /// contenders each has every place, and then again the other way round: what a pause or a load
 /// leaves behind for the next one favours nobody.
-fn order(round: u32, at: usize, contenders: usize) -> Vec<usize> {
-    let round = usize::try_from(round).unwrap_or(0);
-    let in_turn = (0..contenders).map(|place| (place + round + at) % contenders);
-    if (round / contenders.max(1)).is_multiple_of(2) {
+fn order(turn: u32, at: usize, contenders: usize) -> Vec<usize> {
+    let turn = usize::try_from(turn).unwrap_or(0);
+    let in_turn = (0..contenders).map(|place| (place + turn + at) % contenders);
+    if (turn / contenders.max(1)).is_multiple_of(2) {
         in_turn.collect()
     } else {
         in_turn.rev().collect()
@@ -265,15 +306,15 @@ fn report(options: &BenchOptions, contenders: &[Contender], faults: &Faults) -> 
                 )
             };
             let name = format!("{}_{}", contender.name, scenario.name);
-            let cpu = of(|figures| figures.cpu_us);
+            let cpu = of(Figures::cpu_us);
             report.result(&format!("{name}_cpu_us_per_delivery"), cpu, Unit::Micros);
-            let rate = of(|figures| figures.per_second);
+            let rate = of(Figures::per_second);
             report.result(
                 &format!("{name}_deliveries_per_second"),
                 rate,
                 Unit::PerSecond,
             );
-            let to_all = of(|figures| figures.to_all_us);
+            let to_all = of(Figures::to_all_us);
             report.result(&format!("{name}_to_all_p50_us"), to_all, Unit::Micros);
         }
     }
@@ -301,11 +342,11 @@ fn ratios(contenders: &[Contender], report: &mut Report) {
                 median(rounds.map(|(a, b)| pick(&a[at]) / pick(&b[at])).collect())
             };
             let name = format!("{}_to_{}_{}", contender.name, against.name, scenario.name);
-            let cpu = of(|figures| figures.cpu_us);
+            let cpu = of(Figures::cpu_us);
             report.result(&format!("{name}_cpu_ratio"), cpu, Unit::Ratio);
-            let rate = of(|figures| figures.per_second);
+            let rate = of(Figures::per_second);
             report.result(&format!("{name}_throughput_ratio"), rate, Unit::Ratio);
-            let to_all = of(|figures| figures.to_all_us);
+            let to_all = of(Figures::to_all_us);
             report.result(&format!("{name}_to_all_ratio"), to_all, Unit::Ratio);
         }
     }
@@ -335,6 +376,21 @@ fn charts(contenders: &[Contender], report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_is_measured_in_turns_in_which_some_events_fit() {
+        let options = |subscribers, seconds| BenchOptions {
+            subscribers,
+            duration: Some(Duration::from_secs(seconds)),
+            ..BenchOptions::default()
+        };
+        let [in_flight, .., paced] = &SCENARIOS;
+        assert_eq!(turns(in_flight, &options(1000, 3)), 6);
+        assert_eq!(turns(in_flight, &options(10_000, 3)), 3);
+        assert_eq!(turns(in_flight, &options(100_000, 8)), 1);
+        assert_eq!(turns(in_flight, &options(u64::MAX, 1)), 1);
+        assert_eq!(turns(paced, &options(1000, 3)), 1);
+    }
 
     #[test]
     fn each_contender_has_every_place_with_every_load() {
