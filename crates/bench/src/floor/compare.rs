@@ -18,8 +18,8 @@ use crate::target::Target;
 const DEFAULT_DURATION: Duration = Duration::from_secs(3);
 /// Events per second of the load with a pace where none was given.
 const DEFAULT_PACE: f64 = 1.0;
-/// Events that the load with a pace has at least.
-const PACED_EVENTS_MIN: f64 = 5.0;
+/// Events that the load with a pace has at least: fewer leave its ratio to chance.
+const PACED_EVENTS_MIN: f64 = 10.0;
 /// How long the load before the first measured one runs: caches and buffers settle.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// How long one server is loaded at a time, at least. A machine that others use as well is fast and
