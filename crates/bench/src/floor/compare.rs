@@ -233,8 +233,8 @@ impl Contender {
     }
 }
 
-/// In how many turns a round of a scenario is measured; one with a pace in one, or it would be another
-/// pace.
+/// In how many turns a round of a scenario is measured; one with a pace in one, or it would be
+/// another pace.
 fn turns(scenario: &Scenario, options: &BenchOptions) -> u32 {
     if scenario.window == 0 {
         return 1;
