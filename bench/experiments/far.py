@@ -39,7 +39,7 @@ CASES = [
 ]
 
 
-def in_namespace(number, ready, work):
+def in_namespace(number, ready, work, net=0):
     """Runs `work` in a thread with a network of its own; its TUN device goes into `ready`."""
 
     def run():
@@ -49,7 +49,7 @@ def in_namespace(number, ready, work):
         device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", b"far", IFF_TUN | IFF_NO_PI))
         # A child takes over the network of the thread that starts it.
-        run_ip(f"addr add 10.77.0.{number}/24 dev far")
+        run_ip(f"addr add 10.77.{net}.{number}/24 dev far")
         run_ip("link set far up txqueuelen 10000")
         ready[number] = device
         work()
@@ -171,4 +171,5 @@ def main():
     done.wait()
 
 
-main()
+if __name__ == "__main__":
+    main()
