@@ -195,7 +195,8 @@ fn cpu_time(pid: u32) -> Option<Duration> {
         .take(2)
         .flat_map(str::parse::<u64>)
         .sum();
-    if stat.is_empty() {
+    // One that ended and whose parent has not looked yet keeps its line and nothing else.
+    if matches!(stat_fields(&stat).next(), None | Some("Z" | "X")) {
         return None;
     }
     let by_stat = Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);

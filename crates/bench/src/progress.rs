@@ -39,6 +39,8 @@ pub struct Progress {
 struct Phase {
     name: String,
     total: u64,
+    /// How long it takes, where time is what ends it.
+    time: Option<Duration>,
     started_at: Instant,
     /// Characters the bar takes up on the screen.
     drawn: usize,
@@ -61,6 +63,7 @@ impl Progress {
         let phase = Phase {
             name: String::new(),
             total: 0,
+            time: None,
             started_at,
             drawn: 0,
         };
@@ -76,12 +79,21 @@ impl Progress {
     /// Begins a part of the run ("opening streams") that has `total` steps; 0 is unknown. Ends the
     /// part before it.
     pub fn phase(&self, name: &str, total: u64) {
+        self.begin(name, total, None);
+    }
+
+    /// The same for a part that ends after `time`, however many steps it has.
+    pub fn timed_phase(&self, name: &str, time: Duration) {
+        self.begin(name, 0, Some(time));
+    }
+
+    fn begin(&self, name: &str, total: u64, time: Option<Duration>) {
         self.end();
         {
             let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
             phase.name.clear();
             phase.name.push_str(name);
-            phase.total = total;
+            (phase.total, phase.time) = (total, time);
             phase.started_at = Instant::now();
         }
         self.done.store(0, Ordering::Relaxed);
@@ -181,19 +193,31 @@ fn line(phase: &Phase, done: u64) -> String {
     if phase.total > 0 {
         let _ = write!(text, " of {}", phase.total);
     }
-    let _ = write!(text, ", {:.1} s", phase.started_at.elapsed().as_secs_f64());
+    let _ = write!(text, ", {:.1}", phase.started_at.elapsed().as_secs_f64());
+    if let Some(time) = phase.time {
+        let _ = write!(text, " of {:.1}", time.as_secs_f64());
+    }
+    text.push_str(" s");
     text
 }
 
 /// `opening streams [############------------------] 4000 of 10000, 2.1 s`
 fn bar(phase: &Phase, done: u64) -> String {
     let text = line(phase, done);
-    if phase.total == 0 {
+    // Milliseconds, where time is what ends it.
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (done, total) = match phase.time {
+        Some(time) => (millis(phase.started_at.elapsed()), millis(time)),
+        None => (done, phase.total),
+    };
+    if total == 0 {
         return text;
     }
-    let share = done.min(phase.total) * BAR_WIDTH / phase.total;
+    let share = u128::from(done.min(total)) * u128::from(BAR_WIDTH) / u128::from(total);
     let share = usize::try_from(share).unwrap_or_default();
-    let rest = usize::try_from(BAR_WIDTH).unwrap_or_default() - share;
+    let rest = usize::try_from(BAR_WIDTH)
+        .unwrap_or_default()
+        .saturating_sub(share);
     let (full, empty) = ("#".repeat(share), "-".repeat(rest));
     let after = text.strip_prefix(phase.name.as_str()).unwrap_or(&text);
     let after = after.strip_prefix(':').unwrap_or(after);
@@ -216,9 +240,29 @@ mod tests {
         Phase {
             name: "opening streams".to_owned(),
             total,
+            time: None,
             started_at: Instant::now(),
             drawn: 0,
         }
+    }
+
+    #[test]
+    fn a_part_that_time_ends_has_a_bar_too() {
+        let ended = Phase {
+            time: Some(Duration::from_millis(1)),
+            started_at: Instant::now().checked_sub(Duration::from_secs(1)).unwrap(),
+            ..phase(0)
+        };
+        let text = bar(&ended, 7);
+        assert!(
+            text.contains(&format!("[{}] 7, 1.0 of 0.0 s", "#".repeat(30))),
+            "{text}"
+        );
+        let begun = Phase {
+            time: Some(Duration::from_hours(1)),
+            ..phase(0)
+        };
+        assert!(bar(&begun, 7).contains(&format!("[{}] 7, 0.0 of 3600.0 s", "-".repeat(30))));
     }
 
     #[test]

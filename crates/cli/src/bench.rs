@@ -1,6 +1,7 @@
 //! `gush bench`: puts load on this hub or on any other SSE server, and checks every event.
 
 mod arguments;
+mod durability;
 mod modes;
 mod options;
 
@@ -57,7 +58,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         std::fs::write(page, "").map_err(|error| unwritable("--report", page, &error))?;
     }
     let progress = Progress::stderr();
-    let mut report = (mode.run)(&options, &progress).map_err(failure)?;
+    let by_durability = matches.try_get_one::<bool>("durability").ok().flatten();
+    let run = match by_durability {
+        Some(true) => durability::run,
+        _ => mode.run,
+    };
+    let mut report = run(&options, &progress).map_err(failure)?;
     progress.end();
     if let Some(label) = &options.label {
         report.parameter("label", label.as_str());

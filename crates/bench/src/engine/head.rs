@@ -16,8 +16,19 @@ pub struct Head {
     pub content_length: Option<u64>,
     /// Whether the server closes the connection after the answer.
     pub is_last: bool,
+    /// Why the body is not read as a stream, if that is so.
+    pub unread: Option<Unread>,
     /// Bytes of the head, with the empty line.
     pub length: usize,
+}
+
+/// What a body is where it is no stream for an event source that asked for no compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Its type is told, and is another one.
+    OtherType,
+    /// It is compressed.
+    Encoded,
 }
 
 /// What the bytes read so far are.
@@ -31,8 +42,41 @@ pub enum Parsed {
     Broken,
 }
 
-/// Reads a head from the begin of `bytes`.
+impl Head {
+    /// Why no stream begins here for an event source, if that is so.
+    pub fn refusal(&self) -> Option<String> {
+        if self.status != 200 {
+            let status = self.status;
+            return Some(format!("a subscribe was answered with status {status}"));
+        }
+        let text = match self.unread? {
+            Unread::OtherType => {
+                "a subscribe was answered with another type than text/event-stream"
+            }
+            Unread::Encoded => "a stream is compressed, which it was not asked to be",
+        };
+        Some(text.into())
+    }
+}
+
+/// Reads a head from the begin of `bytes`. What comes before it and is no answer ("100 Continue",
+/// "103 Early Hints") counts as a part of it.
 pub fn parse(bytes: &[u8]) -> Parsed {
+    let mut begin = 0;
+    loop {
+        match parse_one(&bytes[begin..]) {
+            // 101 is one: the connection speaks something else from then on.
+            Parsed::Head(head) if head.status < 200 && head.status != 101 => begin += head.length,
+            Parsed::Head(head) => {
+                let length = begin + head.length;
+                return Parsed::Head(Head { length, ..head });
+            }
+            other => return other,
+        }
+    }
+}
+
+fn parse_one(bytes: &[u8]) -> Parsed {
     let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
         let is_over = bytes.len() >= HEAD_BYTES_MAX;
         return if is_over {
@@ -50,6 +94,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
         is_chunked: false,
         content_length: None,
         is_last: bytes.starts_with(b"HTTP/1.0"),
+        unread: None,
         length: end + 4,
     };
     for line in lines {
@@ -64,6 +109,16 @@ pub fn parse(bytes: &[u8]) -> Parsed {
             head.content_length = std::str::from_utf8(value)
                 .ok()
                 .and_then(|text| text.parse().ok());
+        } else if name.eq_ignore_ascii_case(b"content-type") {
+            let kind = value.split(|&byte| byte == b';').next().unwrap_or(value);
+            let kind = kind.trim_ascii();
+            if !kind.eq_ignore_ascii_case(b"text/event-stream") {
+                head.unread = Some(Unread::OtherType);
+            }
+        } else if name.eq_ignore_ascii_case(b"content-encoding") {
+            if !value.eq_ignore_ascii_case(b"identity") {
+                head.unread = Some(Unread::Encoded);
+            }
         } else if name.eq_ignore_ascii_case(b"connection") {
             head.is_last |= value.eq_ignore_ascii_case(b"close");
         }
@@ -106,6 +161,42 @@ mod tests {
         };
         assert_eq!((head.status, head.content_length), (503, Some(12)));
         assert!(head.is_last);
+    }
+
+    #[test]
+    fn hints_before_the_answer_belong_to_its_head() {
+        let text = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n\
+                     HTTP/1.1 200 OK\r\n\r\nbody";
+        assert_eq!(parse(&text[..30]), Parsed::Partial);
+        let Parsed::Head(head) = parse(text) else {
+            panic!("whole")
+        };
+        assert_eq!((head.status, &text[head.length..]), (200, &b"body"[..]));
+    }
+
+    #[test]
+    fn what_no_event_source_reads_is_refused() {
+        let refusal = |fields: &str| match parse(format!("HTTP/1.1 {fields}\r\n\r\n").as_bytes()) {
+            Parsed::Head(head) => head.refusal(),
+            other => panic!("{other:?}"),
+        };
+        for taken in [
+            "200 OK",
+            "200 OK\r\nContent-Type: Text/Event-Stream ; charset=utf-8",
+            "200 OK\r\nContent-Encoding: identity",
+        ] {
+            assert_eq!(refusal(taken), None, "{taken}");
+        }
+        for (refused, word) in [
+            ("204 No Content", "204"),
+            ("301 Moved\r\nContent-Type: text/event-stream", "301"),
+            ("101 Switching Protocols", "101"),
+            ("200 OK\r\nContent-Type: text/html", "type"),
+            ("200 OK\r\nContent-Encoding: gzip", "compressed"),
+        ] {
+            let text = refusal(refused).unwrap_or_default();
+            assert!(text.contains(word), "{refused}: {text}");
+        }
     }
 
     #[test]

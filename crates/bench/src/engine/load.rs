@@ -68,6 +68,16 @@ impl<'a> Load<'a> {
     }
 }
 
+impl Load<'_> {
+    /// Begins the part of the run in which this is published and reaches `streams` streams.
+    pub fn begin(&self, name: &str, streams: u64, progress: &Progress) {
+        match self.events {
+            Some(events) => progress.phase(name, events.saturating_mul(streams)),
+            None => progress.timed_phase(name, self.duration),
+        }
+    }
+}
+
 /// What publishing came to.
 #[derive(Clone, Debug)]
 pub struct Driven {
@@ -75,11 +85,14 @@ pub struct Driven {
     pub published: u64,
     /// Events the server refused; they are sent again under the same number.
     pub refused: u64,
+    /// Events whose publish got no answer: they may have been taken or not.
+    pub unanswered: u64,
     /// Deliveries that are due for the accepted events.
     pub expected: u64,
     /// Times that everything under way was given up, because nothing moved for too long.
     pub given_up: u64,
-    /// From the first publish to the last delivery.
+    /// From the first publish to the last delivery; where one is missing, at least to the last
+    /// publish.
     pub elapsed: Duration,
     /// From the begin of a publish to its answer, in nanoseconds.
     pub answer: Histogram<u64>,
@@ -94,6 +107,7 @@ impl Default for Driven {
         Self {
             published: 0,
             refused: 0,
+            unanswered: 0,
             expected: 0,
             given_up: 0,
             elapsed: Duration::ZERO,
@@ -113,7 +127,8 @@ impl Fleet {
     pub fn drive(&self, load: &Load<'_>, progress: &Progress) -> Result<Driven, BenchError> {
         let mut publishers = Vec::new();
         for _ in 0..self.shared.plan.lanes.max(1) {
-            let mut publisher = Publisher::new(load.target.publish_address());
+            let address = load.target.publish_address();
+            let mut publisher = Publisher::new(address, load.patience);
             publisher
                 .connect()
                 .map_err(|error| BenchError::io("connect to publish", error))?;
@@ -161,8 +176,12 @@ impl Fleet {
     ) -> (u64, Instant) {
         let mut given_up = 0;
         let (mut last, mut moved_at) = (before, Instant::now());
+        let mut published_at = None;
         loop {
             let is_published = running.load(Ordering::Acquire) == 0;
+            if is_published {
+                published_at.get_or_insert_with(Instant::now);
+            }
             let delivered = self.counts().delivered;
             if delivered != last {
                 (last, moved_at) = (delivered, Instant::now());
@@ -175,7 +194,8 @@ impl Fleet {
                 let in_flight = self.shared.arrivals.in_flight();
                 self.shared.arrivals.give_up();
                 if is_published {
-                    return (given_up + u64::from(in_flight > 0), moved_at);
+                    let end = published_at.map_or(moved_at, |at| at.max(moved_at));
+                    return (given_up + u64::from(in_flight > 0), end);
                 }
                 given_up += u64::from(in_flight > 0);
             }
@@ -239,6 +259,8 @@ impl Fleet {
                 }
                 Err(error) => {
                     // Whether the event was taken is not known, so the numbering cannot go on.
+                    shared.set_unanswered(topic, lane);
+                    driven.unanswered += 1;
                     driven.error = Some(format!("a publish got no answer: {error}"));
                     break;
                 }
@@ -259,7 +281,9 @@ impl Fleet {
         } else {
             begin_ns.saturating_add(duration_ns)
         };
-        let due_ns = load.rate.map(|rate| begin_ns + nanos_of(place, rate));
+        let due_ns = load
+            .rate
+            .map(|rate| begin_ns.saturating_add(nanos_of(place, rate)));
         if due_ns.is_some_and(|due| due >= end_ns) {
             return None;
         }
@@ -350,6 +374,7 @@ impl Driven {
     fn merge_into(self, sum: &mut Self) {
         sum.published += self.published;
         sum.refused += self.refused;
+        sum.unanswered += self.unanswered;
         sum.expected += self.expected;
         let same = "both have the same bounds";
         sum.answer.add(&self.answer).expect(same);

@@ -30,6 +30,12 @@ pub use stats::{Counts, Latencies};
 /// Topic of streams that no event is for.
 pub const NO_TOPIC: u32 = u32::MAX;
 
+/// Time without a delivery after which no more is expected at the end: one that comes twice may
+/// come late.
+const SETTLED: Duration = Duration::from_millis(500);
+/// Longest wait for that, for a server that sends on and on.
+const SETTLING_MAX: Duration = Duration::from_secs(5);
+
 /// Stack of a generator thread: it keeps nothing large there.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -77,8 +83,14 @@ impl Fleet {
     /// Starts the threads; no stream is opened yet.
     ///
     /// # Errors
-    /// [`BenchError::Io`] when a thread cannot be started, pinned or given its descriptors.
+    /// [`BenchError::Usage`] for no stream at all, [`BenchError::Io`] when a thread cannot be
+    /// started, pinned or given its descriptors.
     pub fn start(plan: Plan, options: &BenchOptions) -> Result<Self, BenchError> {
+        if plan.streams == 0 {
+            return Err(BenchError::Usage(
+                "at least one subscriber is needed".into(),
+            ));
+        }
         let limit = descriptors::raise_limit();
         let has_own_tables = descriptors::needs_own_tables(plan.streams + plan.beside, limit);
         let per_table = descriptors::STREAMS_PER_TABLE.min(limit.saturating_sub(100).max(1));
@@ -190,8 +202,20 @@ impl Fleet {
         self.shared.members(topic)
     }
 
-    /// Closes all streams and gives the final totals, with what was lost.
+    /// Waits until no more deliveries come, closes all streams and gives the final totals, with
+    /// what was lost.
     pub fn finish(&mut self) -> Counts {
+        // They may add up long ago, and one still come a second time.
+        if self.shared.has_published() {
+            settle(|| {
+                let counts = self.counts();
+                counts.delivered + counts.doubled + counts.strayed
+            });
+        }
+        self.close()
+    }
+
+    fn close(&mut self) -> Counts {
         self.shared.is_closing.store(true, Ordering::Release);
         for thread in self.threads.drain(..) {
             // A panic there has been printed; the totals then do not add up, which fails the run.
@@ -203,6 +227,19 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.finish();
+        self.close();
+    }
+}
+
+/// Waits until `count` has not changed for a moment.
+pub(crate) fn settle(count: impl Fn() -> u64) {
+    let begin = Instant::now();
+    let mut last = (count(), begin);
+    while last.1.elapsed() < SETTLED && begin.elapsed() < SETTLING_MAX {
+        std::thread::park_timeout(Duration::from_millis(20));
+        let now = count();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
     }
 }

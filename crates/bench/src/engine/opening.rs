@@ -62,7 +62,11 @@ impl Worker {
     fn due_ns(&self, number: u64) -> Option<u64> {
         let rate = self.pace.rate?;
         let steps = number.saturating_sub(self.pace.first) as f64;
-        Some(self.pace.begin_ns + (steps / rate * 1e9) as u64)
+        Some(
+            self.pace
+                .begin_ns
+                .saturating_add((steps / rate * 1e9) as u64),
+        )
     }
 
     /// Begins the connect of the stream with that number.

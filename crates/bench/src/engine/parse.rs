@@ -2,8 +2,9 @@
 //!
 //! Keeps 40 bytes for each stream and copies nothing, so a frame may be split anywhere.
 
-use memchr::memchr;
+use memchr::memchr2;
 
+use super::head::Head;
 use crate::stamp::{Stamp, StampScanner};
 
 /// What a body is made of.
@@ -33,6 +34,8 @@ enum Chunk {
     Extension,
     /// In a chunk; `remaining` bytes are left.
     Data,
+    /// In a body whose length the head told; `remaining` bytes are left.
+    Length,
     /// In the CRLF after a chunk.
     Tail,
     /// After the last chunk.
@@ -44,6 +47,10 @@ enum Chunk {
 enum Line {
     #[default]
     Start,
+    /// At the start, after a carriage return: a line feed now belongs to it.
+    AfterReturn,
+    /// At the begin of the body, after so many bytes of a byte order mark.
+    Mark(u8),
     /// In the field name, of which so many bytes are those of `data:`.
     Name(u8),
     Data,
@@ -52,7 +59,20 @@ enum Line {
     Skip,
 }
 
+impl Line {
+    /// Where the next byte is after a line's end, or the first byte of one.
+    fn after(end: u8) -> Self {
+        if end == b'\r' {
+            Self::AfterReturn
+        } else {
+            Self::Start
+        }
+    }
+}
+
 const DATA: &[u8; 5] = b"data:";
+/// A body may begin with it, and it belongs to no line.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// The state of one body between two reads.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,8 +91,20 @@ impl BodyParser {
     pub fn new(is_chunked: bool) -> Self {
         Self {
             chunk: if is_chunked { Chunk::Size } else { Chunk::Raw },
+            line: Line::Mark(0),
             ..Self::default()
         }
+    }
+
+    /// The body after `head`.
+    pub fn of(head: &Head) -> Self {
+        let mut body = Self::new(head.is_chunked);
+        // A length of gigabytes says as little as none: nobody reads so far.
+        let length = head.content_length.and_then(|n| u32::try_from(n).ok());
+        if let Some(length) = length.filter(|_| !head.is_chunked) {
+            (body.chunk, body.remaining) = (Chunk::Length, length);
+        }
+        body
     }
 
     /// Whether there has been a head, and so a body.
@@ -82,6 +114,9 @@ impl BodyParser {
 
     /// Takes the bytes of one read and hands what they complete to `take`.
     pub fn feed(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Item)) {
+        if self.chunk == Chunk::Length {
+            return self.of_length(bytes, take);
+        }
         while !bytes.is_empty() {
             match self.chunk {
                 Chunk::Raw => return self.lines(bytes, take),
@@ -95,7 +130,7 @@ impl BodyParser {
                         self.chunk = Chunk::Tail;
                     }
                 }
-                Chunk::None | Chunk::End => return,
+                Chunk::None | Chunk::Length | Chunk::End => return,
                 Chunk::Size | Chunk::Extension | Chunk::Tail => {
                     self.framing(bytes[0]);
                     bytes = &bytes[1..];
@@ -104,6 +139,17 @@ impl BodyParser {
                     }
                 }
             }
+        }
+    }
+
+    /// What comes after the length that was told belongs to no body.
+    fn of_length(&mut self, bytes: &[u8], take: &mut impl FnMut(Item)) {
+        let length = bytes.len().min(self.remaining as usize);
+        self.lines(&bytes[..length], take);
+        self.remaining -= u32::try_from(length).unwrap_or(self.remaining);
+        if self.remaining == 0 {
+            self.chunk = Chunk::End;
+            take(Item::End);
         }
     }
 
@@ -144,20 +190,20 @@ impl BodyParser {
     fn lines(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Item)) {
         while let Some(&first) = bytes.first() {
             if let Line::Data | Line::Comment | Line::Retry | Line::Skip = self.line {
-                let end = memchr(b'\n', bytes);
+                let end = memchr2(b'\n', b'\r', bytes);
                 let part = &bytes[..end.unwrap_or(bytes.len())];
                 if self.line == Line::Data && !self.stamp {
                     // The scanner keeps the stamp itself; here only whether there is one.
                     self.stamp = self.scanner.feed(part).is_some();
                 }
                 let Some(end) = end else { return };
-                bytes = &bytes[end + 1..];
                 match self.line {
                     Line::Comment => take(Item::Comment),
                     Line::Retry => take(Item::Retry),
                     _ => {}
                 }
-                self.line = Line::Start;
+                self.line = Line::after(bytes[end]);
+                bytes = &bytes[end + 1..];
                 self.scanner.reset();
                 continue;
             }
@@ -170,19 +216,31 @@ impl BodyParser {
     fn name_byte(&mut self, byte: u8, take: &mut impl FnMut(Item)) {
         let matched = match self.line {
             Line::Name(matched) => matched,
+            Line::Mark(seen) if byte == BYTE_ORDER_MARK[usize::from(seen)] => {
+                self.line = match seen {
+                    2 => Line::Start,
+                    _ => Line::Mark(seen + 1),
+                };
+                return;
+            }
+            // A name that no field has.
+            Line::Mark(1..) => {
+                self.line = Line::Skip;
+                return self.lines(&[byte], take);
+            }
             _ => 0,
         };
         self.line = match byte {
-            b'\n' if matched == 0 => {
+            b'\n' if self.line == Line::AfterReturn => Line::Start,
+            b'\n' | b'\r' if matched == 0 => {
                 self.dispatch(take);
-                Line::Start
+                Line::after(byte)
             }
-            b'\n' => {
+            b'\n' | b'\r' => {
                 // A field of that name without a value.
                 self.has_data |= matched == 4;
-                Line::Start
+                Line::after(byte)
             }
-            b'\r' => self.line,
             b':' if matched == 0 => Line::Comment,
             byte if byte == DATA[usize::from(matched)] => {
                 if matched == 4 {
@@ -193,7 +251,7 @@ impl BodyParser {
                 }
             }
             // No other field that readers know begins so.
-            b'r' if self.line == Line::Start => Line::Retry,
+            b'r' if matched == 0 => Line::Retry,
             _ => Line::Skip,
         };
     }
@@ -210,6 +268,7 @@ impl BodyParser {
 
 #[cfg(test)]
 mod tests {
+    use super::super::head::{self, Parsed};
     use super::*;
     use proptest::prelude::*;
 
@@ -252,6 +311,63 @@ mod tests {
                 Item::Event(None)
             ]
         );
+    }
+
+    /// Bytes in pieces of every length up to all of them.
+    fn in_all_pieces(parser: BodyParser, bytes: &[u8]) -> Vec<Vec<Item>> {
+        let found = (1..=bytes.len()).map(|length| {
+            let pieces: Vec<&[u8]> = bytes.chunks(length).collect();
+            items(&mut parser.clone(), &pieces)
+        });
+        found.collect()
+    }
+
+    #[test]
+    fn lines_end_with_a_return_too() {
+        let (text, stamp) = event(1);
+        let event = Item::Event(Some(stamp));
+        for end in ["\n", "\r\n", "\r"] {
+            let text = format!("{text}: beat\nretry: 1\ndata\n\n").replace('\n', end);
+            for found in in_all_pieces(BodyParser::new(false), text.as_bytes()) {
+                let expected = [event, Item::Comment, Item::Retry, Item::Event(None)];
+                assert_eq!(found, expected, "{end:?}");
+            }
+        }
+        // A return, and then a return with its line feed: the second one is the empty line.
+        let mixed = text.replace("\n\n", "\r\r\n");
+        assert_eq!(
+            in_all_pieces(BodyParser::new(false), mixed.as_bytes())[0],
+            [event]
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_of_no_line() {
+        let first = ["\u{feff}data: x\n\n", "data: x\n\n", "\u{fefe}data: x\n\n"];
+        for (text, count) in first.into_iter().zip([1, 1, 0]) {
+            for found in in_all_pieces(BodyParser::new(false), text.as_bytes()) {
+                assert_eq!(found.len(), count, "{text:?}");
+            }
+        }
+        let later = "data: x\n\n\u{feff}data: x\n\n";
+        let found = items(&mut BodyParser::new(false), &[later.as_bytes()]);
+        assert_eq!(found, [Item::Event(None)]);
+    }
+
+    #[test]
+    fn a_body_ends_at_the_length_that_was_told() {
+        let of = |length: usize| {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            let Parsed::Head(head) = head::parse(head.as_bytes()) else {
+                panic!("whole")
+            };
+            BodyParser::of(&head)
+        };
+        let text = b"data: x\n\ndata: y\n\n";
+        for found in in_all_pieces(of(9), text) {
+            assert_eq!(found, [Item::Event(None), Item::End]);
+        }
+        assert_eq!(items(&mut of(0), &[b""]), [Item::End]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! One keep-alive connection that publishes and reads the answers.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags};
+
 use super::head::{self, Head, Parsed};
 
-/// Longest wait for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -17,15 +18,19 @@ pub struct Publisher {
     address: SocketAddr,
     socket: Option<TcpStream>,
     answer: Vec<u8>,
+    /// Longest wait for a connection and for an answer.
+    patience: Duration,
 }
 
 impl Publisher {
-    /// To `address`; connects at the first request.
-    pub fn new(address: SocketAddr) -> Self {
+    /// To `address`; connects at the first request. A server that says nothing for `patience`
+    /// gives no answer.
+    pub fn new(address: SocketAddr, patience: Duration) -> Self {
         Self {
             address,
             socket: None,
             answer: Vec::with_capacity(4096),
+            patience,
         }
     }
 
@@ -34,10 +39,10 @@ impl Publisher {
         let socket = if let Some(socket) = self.socket.take() {
             socket
         } else {
-            let socket = TcpStream::connect_timeout(&self.address, ANSWER_TIMEOUT)?;
+            let socket = TcpStream::connect_timeout(&self.address, self.patience)?;
             socket.set_nodelay(true)?;
-            socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-            socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+            socket.set_read_timeout(Some(self.patience))?;
+            socket.set_write_timeout(Some(self.patience))?;
             socket
         };
         Ok(self.socket.insert(socket))
@@ -48,11 +53,35 @@ impl Publisher {
     /// # Errors
     /// What the connection said; whether the server took the request is not known then.
     pub fn request(&mut self, request: &[u8]) -> io::Result<u16> {
+        self.forget_if_closed();
         let answered = self.try_request(request);
         if !matches!(answered, Ok((_, true))) {
             self.socket = None;
         }
-        answered.map(|(status, _)| status)
+        match answered {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                let text = format!("none for {} s", self.patience.as_secs_f64());
+                Err(io::Error::new(ErrorKind::TimedOut, text))
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(io::Error::new(error.kind(), "the connection was closed"))
+            }
+            other => other.map(|(status, _)| status),
+        }
+    }
+
+    /// Lets go of a connection that the server closed while nothing was asked of it, or that has
+    /// more to read than the answers.
+    fn forget_if_closed(&mut self) {
+        let mut byte = [0];
+        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = self
+            .socket
+            .as_ref()
+            .map(|socket| net::recv(socket, &mut byte, peek));
+        if !matches!(peeked, Some(Err(Errno::AGAIN))) {
+            self.socket = None;
+        }
     }
 
     /// The status, and whether the connection can be used again.
@@ -61,8 +90,7 @@ impl Publisher {
         self.answer.clear();
         let head = loop {
             match head::parse(&self.answer) {
-                Parsed::Head(head) if head.status >= 200 => break head,
-                Parsed::Head(head) => drop(self.answer.drain(..head.length)),
+                Parsed::Head(head) => break head,
                 Parsed::Partial => self.read_more()?,
                 Parsed::Broken => return Err(io::ErrorKind::InvalidData.into()),
             }

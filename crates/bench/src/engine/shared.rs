@@ -1,5 +1,6 @@
 //! What the generator's threads, the publishers and the mode share.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     members: Vec<AtomicU32>,
     /// Events published in each topic and lane.
     published: Vec<AtomicU32>,
+    /// Topics and lanes that ended with an event whose publish got no answer.
+    unanswered: Mutex<HashSet<(u32, u32)>>,
 }
 
 impl Shared {
@@ -51,6 +54,7 @@ impl Shared {
             stats: (0..threads).map(|_| Mutex::default()).collect(),
             members: zeros(topics),
             published: zeros(topics * plan.lanes.max(1) as usize),
+            unanswered: Mutex::default(),
             plan,
         }
     }
@@ -128,5 +132,24 @@ impl Shared {
         if let Some(published) = self.published.get(self.group(topic, lane) as usize) {
             published.store(count, Ordering::Release);
         }
+    }
+
+    /// Whether the last event of a topic and lane got no answer: it may have been taken or not.
+    pub(crate) fn is_unanswered(&self, topic: u32, lane: u32) -> bool {
+        let unanswered = self.unanswered.lock();
+        let unanswered = unanswered.unwrap_or_else(PoisonError::into_inner);
+        unanswered.contains(&(topic, lane))
+    }
+
+    pub(crate) fn set_unanswered(&self, topic: u32, lane: u32) {
+        let unanswered = self.unanswered.lock();
+        let mut unanswered = unanswered.unwrap_or_else(PoisonError::into_inner);
+        unanswered.insert((topic, lane));
+    }
+
+    /// Whether anything was published.
+    pub(crate) fn has_published(&self) -> bool {
+        let mut published = self.published.iter();
+        published.any(|count| count.load(Ordering::Acquire) > 0)
     }
 }

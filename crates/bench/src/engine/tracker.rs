@@ -90,6 +90,15 @@ impl Tracker {
             .sum();
         in_gaps + u64::from(published.saturating_sub(next))
     }
+
+    /// How many events a stream got of a lane beside the first `published`.
+    pub fn beyond(&self, stream: usize, lane: u32, published: u32) -> u64 {
+        let place = stream * self.lanes + lane as usize;
+        let next = self.next.get(place).copied().unwrap_or(0);
+        let missing =
+            self.missing(stream, lane, next) - self.missing(stream, lane, published.min(next));
+        u64::from(next.saturating_sub(published)) - missing
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +119,9 @@ mod tests {
         assert_eq!(tracker.observe(0, 0, 5), Order::Doubled);
         assert_eq!(tracker.missing(0, 0, 8), 5);
         assert_eq!(tracker.missing(0, 0, 2), 1);
+        // 0, 3 and 5 have come.
+        let beyond = [0, 1, 4, 5, 6, 7].map(|published| tracker.beyond(0, 0, published));
+        assert_eq!(beyond, [3, 2, 1, 1, 0, 0]);
     }
 
     #[test]

@@ -78,7 +78,11 @@ struct Figures {
 }
 
 impl Figures {
+    /// No figure where the server's process was not found.
     fn cpu_us(&self) -> f64 {
+        if self.cpu.is_zero() {
+            return f64::NAN;
+        }
         micros_per(self.cpu, self.delivered)
     }
 
@@ -189,10 +193,11 @@ impl Contender {
         let mut load = Load::from_options(options, &target, &topic_name);
         (load.events, load.rate, load.window) = (None, None, 1);
         load.duration = WARM_UP;
+        progress.timed_phase(&format!("warming up the {name}"), WARM_UP);
         fleet.drive(&load, progress)?;
         Ok(Self {
             name,
-            server: server_of(options, &target),
+            server: server_of(options, &target, progress),
             target,
             fleet,
             rounds: Vec::new(),

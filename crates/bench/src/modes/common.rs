@@ -74,13 +74,22 @@ pub(crate) fn check_topics(options: &BenchOptions) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// The processes of the server that the options or the socket tell of; may be empty.
-pub(crate) fn server_of(options: &BenchOptions, target: &Target) -> Processes {
-    if options.pids.is_empty() {
+/// The processes of the server that the options or the socket tell of. There may be none, or none
+/// that can be looked at: then it is said which figures are left out.
+pub(crate) fn server_of(options: &BenchOptions, target: &Target, progress: &Progress) -> Processes {
+    let server = if options.pids.is_empty() {
         Processes::listening_on(target.subscribe_address().port())
     } else {
         Processes::with_children(options.pids.iter().copied())
+    };
+    if server.usage().is_none() {
+        let address = target.subscribe_address();
+        progress.note(&format!(
+            "the server at {address} has no process here that can be looked at: no figures of its \
+             CPU and memory (--pid names one)"
+        ));
     }
+    server
 }
 
 /// The machine at one moment.
@@ -154,6 +163,16 @@ impl Measured {
     }
 }
 
+/// Adds the check that all streams that were asked for opened; `error` says why one did not.
+pub(crate) fn check_opened(report: &mut Report, opened: u64, wanted: u64, error: Option<&str>) {
+    let is_all = opened == wanted;
+    let detail = match error {
+        Some(error) if !is_all => format!("{opened} of {wanted} ({error})"),
+        _ => format!("{opened} of {wanted}"),
+    };
+    report.check("every stream opened", is_all, detail);
+}
+
 /// `part / whole` as figures; a division by nothing is no figure.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
@@ -180,6 +199,8 @@ pub(crate) struct Delivered<'a> {
     pub(crate) measured: &'a Measured,
     /// Totals of the run; `lost` from after the end.
     pub(crate) counts: Counts,
+    /// The first thing that went wrong with a stream.
+    pub(crate) error: Option<String>,
 }
 
 impl Delivered<'_> {
@@ -193,9 +214,11 @@ impl Delivered<'_> {
         report.count("doubled_count", counts.doubled);
         report.count("reordered_count", counts.reordered);
         report.count("strayed_count", counts.strayed);
+        report.count("foreign_count", counts.foreign);
         report.count("refused_count", counts.refused + counts.failed);
         report.count("dropped_count", counts.dropped);
         report.count("publish_refused_count", driven.refused);
+        report.count("publish_unanswered_count", driven.unanswered);
         let rate = per_second(counts.delivered, driven.elapsed);
         report.result("deliveries_per_second", rate, Unit::PerSecond);
         let events = per_second(driven.published, driven.elapsed);
@@ -234,8 +257,7 @@ impl Delivered<'_> {
 
     fn write_checks(&self, report: &mut Report) {
         let (counts, driven) = (&self.counts, &self.measured.driven);
-        let opened = format!("{} of {}", counts.opened, self.readers);
-        report.check("every stream opened", counts.opened == self.readers, opened);
+        check_opened(report, counts.opened, self.readers, self.error.as_deref());
         report.check_none("nothing lost", counts.lost);
         report.check_none("nothing doubled", counts.doubled);
         report.check_none("nothing reordered", counts.reordered);

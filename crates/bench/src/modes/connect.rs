@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::common::{IDLE_TOPIC, Moment, micros_per, per_second, ratio, server_of};
+use super::common::{IDLE_TOPIC, Moment, check_opened, micros_per, per_second, ratio, server_of};
 use super::fanout::nothing_opened;
 use crate::engine::{Fleet, NO_TOPIC, Plan, Role};
 use crate::error::BenchError;
@@ -38,8 +38,13 @@ pub(crate) fn fleet(
 /// # Errors
 /// [`BenchError`] when the target cannot be used or no stream can be opened.
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
+    if options.subscribers == 0 {
+        return Err(BenchError::Usage(
+            "at least one subscriber is needed".into(),
+        ));
+    }
     let target = Target::from_options(options)?;
-    let server = server_of(options, &target);
+    let server = server_of(options, &target, progress);
     let mut fleet = fleet(options, &target, options.subscribers + options.idle)?;
     let mut idle = crate::engine::Counts::default();
     if options.idle > 0 {
@@ -90,11 +95,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     }
     let wanted = options.subscribers + options.idle;
     let sum = opened.opened + idle.opened;
-    let detail = match error {
-        Some(error) => format!("{sum} of {wanted}; {error}"),
-        None => format!("{sum} of {wanted}"),
-    };
-    report.check("every stream opened", sum == wanted, detail);
+    check_opened(&mut report, sum, wanted, error.as_deref());
     report.check_none("no stream dropped", counts.dropped);
     Ok(report)
 }

@@ -31,7 +31,7 @@ pub(crate) fn fleet(
 /// [`BenchError`] when the target cannot be used or no stream can be opened.
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
     let target = Target::from_options(options)?;
-    let server = server_of(options, &target);
+    let server = server_of(options, &target, progress);
     let mut fleet = fleet(options, &target, 1, 0)?;
     progress.phase("opening streams", options.subscribers);
     let opened = fleet.open(options.subscribers, options.connect_rate, progress);
@@ -39,8 +39,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         return Err(nothing_opened(&fleet));
     }
     let load = Load::from_options(options, &target, &topic_name);
-    let total = options.events.map_or(0, |events| events * opened.opened);
-    progress.phase("delivering", total);
+    load.begin("delivering", opened.opened, progress);
     let measured = Measured::run(&fleet, &load, &server, progress)?;
     progress.end();
     let counts = fleet.finish();
@@ -51,6 +50,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         readers: options.subscribers,
         measured: &measured,
         counts,
+        error: fleet.first_error(),
     }
     .write(&mut report);
     Ok(report)

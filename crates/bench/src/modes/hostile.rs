@@ -80,7 +80,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     let good = options.subscribers - hostile;
     let target = Target::from_options(options)?;
     let requests = requests(options, &target)?;
-    let server = server_of(options, &target);
+    let server = server_of(options, &target, progress);
     let load = load(options, &target);
     let before = Rest::now(&server, options)?;
 
@@ -133,12 +133,14 @@ struct Field<'a> {
 
 impl Field<'_> {
     fn round(&self, options: &BenchOptions, progress: &Progress) -> Result<Round, BenchError> {
-        progress.phase("delivering, all quiet", 0);
+        let good = u64::from(self.fleet.members(0));
+        self.load.begin("delivering, all quiet", good, progress);
         let quiet = self.part(progress)?;
         progress.phase("sending off the hostile ones", self.hostile);
         let requests = Arc::clone(&self.requests);
         let crew = Crew::start(self.hostile, requests, options.patience)?;
-        progress.phase("delivering beside hostile ones", 0);
+        self.load
+            .begin("delivering beside hostile ones", good, progress);
         let beside = self.part(progress)?;
         let tally = crew.finish();
         progress.phase("waiting until the attack is over", 0);

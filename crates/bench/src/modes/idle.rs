@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::common::{
-    Measured, Moment, check_topics, micros_per, per_second, ratio, server_of, topic_name,
+    Measured, Moment, check_opened, check_topics, micros_per, per_second, ratio, server_of,
+    topic_name,
 };
 use super::fanout::{self, nothing_opened};
 use crate::engine::load::Load;
@@ -41,7 +42,7 @@ struct Moments {
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
     check_topics(options)?;
     let target = Target::from_options(options)?;
-    let server = server_of(options, &target);
+    let server = server_of(options, &target, progress);
     let mut fleet = fanout::fleet(options, &target, options.topics, 0)?;
     let before = Moment::now(&server);
     progress.phase("opening streams", options.subscribers);
@@ -94,10 +95,8 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     if let Some(measured) = broadcast {
         write_broadcast(&mut report, &measured, options.topics, &counts);
     }
-    let error = fleet.first_error().unwrap_or_else(|| "no error".into());
-    let detail = format!("{} of {}; {error}", opened.opened, options.subscribers);
-    let is_all = opened.opened == options.subscribers;
-    report.check("every stream opened", is_all, detail);
+    let (error, wanted) = (fleet.first_error(), options.subscribers);
+    check_opened(&mut report, opened.opened, wanted, error.as_deref());
     report.check_none("no stream dropped", counts.dropped);
     Ok(report)
 }

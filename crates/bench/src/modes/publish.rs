@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::common::{Moment, micros_per, per_second, ratio, server_of};
-use super::publishing::{self, Load, Published, run_topic};
+use super::publishing::{self, DURATION_DEFAULT, Load, Published, run_topic};
 use super::readers::{Outcomes, Plan, Readers};
 use crate::report::Unit;
 use crate::{BenchError, BenchOptions, Progress, Report, Target};
@@ -18,7 +18,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     let target = Target::from_options(options)?;
     let topic = run_topic("publish");
     let load = Load::of(options, &target, &topic);
-    let server = server_of(options, &target);
+    let server = server_of(options, &target, progress);
     let plan = Plan {
         address: target.subscribe_address(),
         request: target.subscribe_request(&topic),
@@ -33,11 +33,14 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     readers.wait_open()?;
 
     let before = Moment::now(&server);
-    progress.phase("publishing", options.events.unwrap_or_default());
+    match options.events {
+        Some(events) => progress.phase("publishing", events),
+        None => progress.timed_phase("publishing", options.duration_or(DURATION_DEFAULT)),
+    }
     let mut published = publishing::publish(&load, &AtomicBool::new(false), progress)?;
     let expected = published.acknowledged * options.subscribers;
     progress.phase("waiting for the streams", expected);
-    readers.wait_events(expected, progress);
+    readers.wait_events(Some(expected), progress);
     let after = Moment::now(&server);
     let outcomes = readers.finish();
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::now_ns;
+use crate::descriptors;
 use crate::report::{Histogram, Series, Shape, latency_histogram};
 use crate::{BenchError, BenchOptions, Progress, Target};
 use worker::{Share, Worker};
@@ -17,7 +18,7 @@ use worker::{Share, Worker};
 /// Time between two points of the rate.
 const SAMPLE: Duration = Duration::from_millis(250);
 /// How long to publish when neither a number nor a time was asked for.
-const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+pub(super) const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 /// What to publish.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub(super) struct Load<'a> {
     pub(super) core: Option<usize>,
     /// Keep the id of this acknowledged event, counted from 0.
     pub(super) kept: Option<u64>,
+    /// Time without any answer after which requests are given up.
+    pub(super) patience: Duration,
 }
 
 impl<'a> Load<'a> {
@@ -56,6 +59,7 @@ impl<'a> Load<'a> {
             threads: options.threads.unwrap_or(1).max(1),
             core: options.pin_generator,
             kept: None,
+            patience: options.patience,
         }
     }
 }
@@ -147,6 +151,7 @@ pub(super) fn publish(
     stop: &AtomicBool,
     progress: &Progress,
 ) -> Result<Published, BenchError> {
+    descriptors::raise_limit();
     let acknowledged = AtomicU64::new(0);
     let begin_ns = now_ns();
     let threads = load.threads.min(load.publishers as usize).max(1);

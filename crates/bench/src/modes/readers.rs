@@ -17,6 +17,7 @@ use crate::clock::now_ns;
 use crate::descriptors;
 use crate::engine::head::{self, HEAD_BYTES_MAX, Parsed};
 use crate::engine::parse::{BodyParser, Item};
+use crate::engine::settle;
 use crate::engine::tracker::{Order, Tracker};
 use crate::report::{Histogram, latency_histogram};
 
@@ -81,6 +82,8 @@ struct Shared {
     ended: AtomicU64,
     /// Events of any kind, over all streams.
     events: AtomicU64,
+    /// Events of this run, each counted once for each stream that got it.
+    delivered: AtomicU64,
     is_closing: AtomicBool,
     /// Somebody waits for `latencies`.
     is_asked: AtomicBool,
@@ -127,6 +130,7 @@ impl Outcomes {
 impl Readers {
     /// Connects all streams, then asks on each, and begins to read.
     pub(super) fn start(plan: Plan) -> Result<Self, BenchError> {
+        descriptors::raise_limit();
         let mut sockets = Vec::with_capacity(plan.streams);
         for _ in 0..plan.streams {
             let socket = TcpStream::connect_timeout(&plan.address, CONNECT_TIMEOUT);
@@ -172,15 +176,18 @@ impl Readers {
         self.shared.events.load(Ordering::Acquire)
     }
 
-    /// Waits until all streams together have `events`, have ended, or nothing comes for
-    /// the patience; tells `progress` meanwhile.
-    pub(super) fn wait_events(&self, events: u64, progress: &crate::Progress) {
+    /// Waits until all streams together have `events` of this run, each once, or have ended, or
+    /// nothing comes for the patience; tells `progress` meanwhile. Without a number, until nothing
+    /// comes.
+    pub(super) fn wait_events(&self, events: Option<u64>, progress: &crate::Progress) {
         let mut last = (self.events(), Instant::now());
         loop {
             let now = self.events();
-            progress.set(now);
+            let delivered = self.shared.delivered.load(Ordering::Acquire);
+            progress.set(if events.is_some() { delivered } else { now });
             let is_ended = self.shared.ended.load(Ordering::Acquire) >= self.streams;
-            if now >= events || is_ended || last.1.elapsed() > self.patience {
+            let is_whole = events.is_some_and(|events| delivered >= events);
+            if is_whole || is_ended || last.1.elapsed() > self.patience {
                 return;
             }
             if now != last.0 {
@@ -209,8 +216,13 @@ impl Readers {
         kept.take().unwrap_or_else(latency_histogram)
     }
 
-    /// Closes the streams.
+    /// Waits until no more events come, and closes the streams.
     pub(super) fn finish(mut self) -> Outcomes {
+        let is_over = self.shared.ended.load(Ordering::Acquire) >= self.streams;
+        if !is_over && self.events() > 0 {
+            // All may be there, and one still come a second time.
+            settle(|| self.events());
+        }
         self.shared.is_closing.store(true, Ordering::Release);
         let joined = self.thread.take().and_then(|thread| thread.join().ok());
         // A panic there has been printed; no outcomes then fail every check on their number.
@@ -340,17 +352,16 @@ impl Reader {
                 begun.extend_from_slice(bytes);
                 match head::parse(begun) {
                     Parsed::Partial if begun.len() < HEAD_BYTES_MAX => {}
-                    Parsed::Head(head) if head.status == 200 => {
+                    Parsed::Head(head) => {
+                        if let Some(why) = head.refusal() {
+                            return self.end(number, &why);
+                        }
                         let rest = begun.split_off(head.length);
-                        self.streams[number].1 = State::Body(BodyParser::new(head.is_chunked));
+                        self.streams[number].1 = State::Body(BodyParser::of(&head));
                         self.outcomes[number].is_open = true;
                         self.outcomes[number].is_chunked = head.is_chunked;
                         self.shared.opened.fetch_add(1, Ordering::Release);
                         self.body(number, &rest);
-                    }
-                    Parsed::Head(head) => {
-                        let text = format!("a subscribe was answered with status {}", head.status);
-                        self.end(number, &text);
                     }
                     _ => self.end(number, "the answer is not HTTP/1"),
                 }
@@ -368,6 +379,7 @@ impl Reader {
         let (first, lanes, latencies) = (self.first, self.lanes, &mut self.latencies);
         let now = now_ns();
         let (mut events, mut is_ended) = (0, false);
+        let delivered = outcome.delivered;
         parser.feed(bytes, &mut |item| match item {
             Item::Event(stamp) => {
                 events += 1;
@@ -397,6 +409,10 @@ impl Reader {
                 outcome.first_event_ns = now;
             }
             outcome.last_event_ns = now;
+            let delivered = outcome.delivered - delivered;
+            self.shared
+                .delivered
+                .fetch_add(delivered, Ordering::Release);
             self.shared.events.fetch_add(events, Ordering::Release);
         }
         if is_ended {

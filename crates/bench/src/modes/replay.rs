@@ -184,11 +184,7 @@ fn replay(
         patience: options.patience,
     })?;
     // Where nobody knows how much comes, the end is when nothing comes any more.
-    let events = if place.events.is_some() {
-        expected
-    } else {
-        u64::MAX
-    };
+    let events = place.events.map(|_| expected);
     readers.wait_events(events, progress);
     Ok(readers.finish())
 }

@@ -46,18 +46,18 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         return Err(BenchError::Usage("nobody is left to read".into()));
     }
     let target = Target::from_options(options)?;
-    let server = server_of(options, &target);
+    let server = server_of(options, &target, progress);
     let mut fleet = fleet(options, &target, readers)?;
     let load = Load::from_options(options, &target, &topic_name);
     progress.phase("opening streams that read", readers);
     if fleet.open(readers, options.connect_rate, progress).opened == 0 {
         return Err(nothing_opened(&fleet));
     }
-    progress.phase("delivering without slow ones", 0);
+    load.begin("delivering without slow ones", readers, progress);
     let alone = Measured::run(&fleet, &load, &server, progress)?;
     progress.phase("opening streams that do not read", slow);
     let opened_slow = fleet.open(slow, options.connect_rate, progress).opened;
-    progress.phase("delivering beside slow ones", 0);
+    load.begin("delivering beside slow ones", readers, progress);
     let counts_alone = fleet.counts();
     let measured = Measured::run(&fleet, &load, &server, progress)?;
     progress.end();
@@ -88,6 +88,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         readers: options.subscribers,
         measured: &measured,
         counts,
+        error: fleet.first_error(),
     }
     .write(&mut report);
     let sum = format!("{} of {}", counts_alone.delivered, alone.driven.expected);

@@ -29,7 +29,7 @@ fn fleet(options: &BenchOptions, target: &Target) -> Result<Fleet, BenchError> {
 pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchError> {
     check_topics(options)?;
     let target = Target::from_options(options)?;
-    let server = server_of(options, &target);
+    let server = server_of(options, &target, progress);
     let mut fleet = fleet(options, &target)?;
     if options.idle > 0 {
         progress.phase("opening idle streams", options.idle);
@@ -40,8 +40,13 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
     if opened.opened == 0 {
         return Err(nothing_opened(&fleet));
     }
-    progress.phase("delivering", 0);
     let load = Load::from_options(options, &target, &topic_name);
+    // Each event is for the streams of one topic.
+    load.begin(
+        "delivering",
+        opened.opened / u64::from(options.topics),
+        progress,
+    );
     let measured = Measured::run(&fleet, &load, &server, progress)?;
     progress.end();
     let counts = fleet.finish();
@@ -56,6 +61,7 @@ pub fn run(options: &BenchOptions, progress: &Progress) -> Result<Report, BenchE
         readers: options.subscribers + options.idle,
         measured: &measured,
         counts,
+        error: fleet.first_error(),
     }
     .write(&mut report);
     report.check_none("every topic exact", fleet.wrong_topics());

@@ -10,7 +10,7 @@ pub(super) fn label(name: &str) -> String {
     let name = name.strip_suffix("_per_second").unwrap_or(name);
     let words = name.split('_').filter(|word| !UNIT_WORDS.contains(word));
     let words: Vec<&str> = words.collect();
-    words.join(" ")
+    words.join(" ").replace("p999", "p99.9")
 }
 
 /// A figure with its unit.
@@ -120,7 +120,7 @@ mod tests {
         let cases = [
             ("delivered_count", "delivered"),
             ("deliveries_per_second", "deliveries"),
-            ("latency_p999_us", "latency p999"),
+            ("latency_p999_us", "latency p99.9"),
             ("server_cpu_us_per_delivery", "server cpu per delivery"),
             ("server_rss_bytes_per_stream", "server rss per stream"),
             ("reads_per_delivery", "reads per delivery"),

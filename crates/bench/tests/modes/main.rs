@@ -5,6 +5,7 @@ mod hostile;
 mod mock;
 mod publish;
 mod replay;
+mod servers;
 
 use std::time::Duration;
 

@@ -20,6 +20,8 @@ pub(crate) struct Faults {
     pub(crate) lost: HashSet<u64>,
     /// Delivered to it twice.
     pub(crate) doubled: HashSet<u64>,
+    /// Delivered to it a second time, long after the first.
+    pub(crate) doubled_late: HashSet<u64>,
     /// Delivered to it after the event that follows.
     pub(crate) reordered: HashSet<u64>,
     /// How long each publish waits before it is delivered and answered.
@@ -52,7 +54,18 @@ pub(crate) struct Faults {
     pub(crate) unexplained: usize,
     /// Every stream gets the events of every topic.
     pub(crate) ignores_topics: bool,
+    /// The answer to a subscribe, up to the fields' end, in place of an ordinary one.
+    pub(crate) head: Option<&'static str>,
+    /// What a line of a stream ends with; nothing is a line feed.
+    pub(crate) line_end: Option<&'static str>,
+    /// Connections are closed after the answer to a publish, which does not say so.
+    pub(crate) closes_publishers: bool,
 }
+
+/// How long after the first a late second delivery comes.
+const LATE: Duration = Duration::from_millis(150);
+/// The answer to a subscribe.
+const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream";
 
 #[derive(Debug, Clone)]
 struct Event {
@@ -160,6 +173,9 @@ fn serve(shared: &Shared, mut socket: TcpStream) -> io::Result<()> {
             return Ok(());
         };
         socket.write_all(answer.as_bytes())?;
+        if shared.faults.closes_publishers {
+            break;
+        }
     }
     Ok(())
 }
@@ -216,10 +232,9 @@ fn subscribe(shared: &Shared, mut socket: TcpStream, request: &Request) -> io::R
         return socket.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
     }
     state.opened += 1;
-    socket.write_all(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
-          Transfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n",
-    )?;
+    let head = shared.faults.head.unwrap_or(HEAD);
+    let begin = format!("{head}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n");
+    socket.write_all(begin.as_bytes())?;
     let mut stream = Stream {
         number,
         topic,
@@ -344,6 +359,7 @@ fn accept(shared: &Shared, state: &mut State, topic: &str, data: &str) -> Result
     };
     let id = format!("urn:mock:{place}");
     let text = format!("id: {id}\ndata: {data}\n\n");
+    let text = text.replace('\n', faults.line_end.unwrap_or("\n"));
     let event = Event {
         number,
         topic: topic.to_owned(),
@@ -373,6 +389,9 @@ fn deliver(faults: &Faults, stream: &mut Stream, event: &Event) {
     if stream.number == 0 && faults.doubled.contains(&event.number) {
         stream.send(&event.frame);
     }
+    if stream.number == 0 && faults.doubled_late.contains(&event.number) {
+        stream.send_late(event.frame.clone());
+    }
     stream.flush();
     if stream.number == 0 && faults.drops_after == Some(stream.sent) {
         // The peer may have closed it first.
@@ -385,6 +404,19 @@ impl Stream {
         self.sent += 1;
         // A peer that went away needs nothing any more.
         let _ = self.socket.write_all(frame);
+    }
+
+    fn send_late(&mut self, frame: Vec<u8>) {
+        let Ok(mut socket) = self.socket.try_clone() else {
+            return;
+        };
+        std::thread::spawn(move || {
+            let begin = Instant::now();
+            while let Some(left) = LATE.checked_sub(begin.elapsed()) {
+                std::thread::park_timeout(left);
+            }
+            let _ = socket.write_all(&frame);
+        });
     }
 
     fn flush(&mut self) {

@@ -1,12 +1,22 @@
 //! Every argument of `gush bench`, once; a mode takes those it reads.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, value_parser};
 use gush_bench::options::DEFAULT_URL;
 
 use super::options::KEY_VARIABLE;
+
+/// Most streams of a kind: more than any machine holds, few enough to count and to number.
+const STREAMS_MAX: u64 = 10_000_000;
+/// Longest time, a year.
+const SECONDS_MAX: f64 = 365.0 * 86_400.0;
+/// Least events or connects per second: nine a day.
+const RATE_MIN: f64 = 0.0001;
+/// Most of them: one each 100 ns.
+const RATE_MAX: f64 = 10_000_000.0;
 
 /// Arguments of every mode, by id.
 pub(super) const COMMON: [&str; 13] = [
@@ -111,7 +121,7 @@ fn load(subscribers: u64) -> Vec<Arg> {
     let streams = format!("Streams to open [default: {subscribers}]");
     let rate = "Events (mode publish: requests) per second, due whether or not the server keeps up";
     let arguments = vec![
-        option("subscribers", "N", streams).value_parser(value_parser!(u64)),
+        option("subscribers", "N", streams).value_parser(value_parser!(u64).range(..=STREAMS_MAX)),
         option("topics", "T", "Topics they are spread over [default: 1]")
             .value_parser(value_parser!(u32).range(1..)),
         flag(
@@ -123,15 +133,15 @@ fn load(subscribers: u64) -> Vec<Arg> {
             "N",
             "More streams, opened first, that get no events [default: 0]",
         )
-        .value_parser(value_parser!(u64)),
+        .value_parser(value_parser!(u64).range(..=STREAMS_MAX)),
         option("events", "M", "Events to publish").value_parser(value_parser!(u64).range(1..)),
         option(
             "seconds",
             "S",
             "How long to publish or to hold [default: the mode's]",
         )
-        .value_parser(positive),
-        option("rate", "R", rate).value_parser(positive),
+        .value_parser(seconds_of),
+        option("rate", "R", rate).value_parser(rate_of),
         option(
             "window",
             "W",
@@ -156,7 +166,7 @@ fn load(subscribers: u64) -> Vec<Arg> {
             "R",
             "Connects per second [default: as fast as they are answered]",
         )
-        .value_parser(positive),
+        .value_parser(rate_of),
     ];
     headed("Load", arguments)
 }
@@ -167,6 +177,12 @@ fn special() -> Vec<Arg> {
     let admin = "Admin listener of a gush hub (127.0.0.1:3001), whose metrics are read";
     let id = "Replay what the server has already, after this id (or earliest); publish nothing";
     let arguments = vec![
+        flag(
+            "durability",
+            "Measure a hub of its own for each way to keep events: in memory, and on disk with \
+             sync = off, interval, batch, and batch with one publisher, who shares no fsync",
+        )
+        .conflicts_with_all(["url", "subscribe", "publish", "pid"]),
         flag(
             "broadcast",
             "Publish one event to all when they are open, and check it",
@@ -184,7 +200,7 @@ fn special() -> Vec<Arg> {
             "N",
             "Live streams, measured alone and beside the replays [default: 0]",
         )
-        .value_parser(value_parser!(u64)),
+        .value_parser(value_parser!(u64).range(..=STREAMS_MAX)),
         option("admin", "ADDRESS", admin).value_parser(value_parser!(SocketAddr)),
         option("share", "PERCENT", "Streams that never read [default: 5]").value_parser(percent),
         option(
@@ -228,7 +244,7 @@ fn generator() -> Vec<Arg> {
         .conflicts_with("spin"),
         option("pin-generator", "CPU", "Pin the generator to this core")
             .value_parser(value_parser!(u16)),
-        option("patience", "SECONDS", patience).value_parser(positive),
+        option("patience", "SECONDS", patience).value_parser(seconds_of),
     ];
     headed("Generator", arguments)
 }
@@ -251,18 +267,20 @@ fn output() -> Vec<Arg> {
     headed("Output", arguments)
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    let value = text
-        .parse()
-        .ok()
-        .filter(|value: &f64| value.is_finite() && *value > 0.0);
-    value.ok_or_else(|| "a number above 0 is needed".to_owned())
+fn seconds_of(text: &str) -> Result<f64, String> {
+    number(text, 0.001..=SECONDS_MAX)
+}
+
+fn rate_of(text: &str) -> Result<f64, String> {
+    number(text, RATE_MIN..=RATE_MAX)
 }
 
 fn percent(text: &str) -> Result<f64, String> {
-    let value = text
-        .parse()
-        .ok()
-        .filter(|value| (0.0..=100.0).contains(value));
-    value.ok_or_else(|| "a number from 0 to 100 is needed".to_owned())
+    number(text, 0.0..=100.0)
+}
+
+fn number(text: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| range.contains(value));
+    let (low, high) = (range.start(), range.end());
+    value.ok_or_else(|| format!("a number from {low} to {high} is needed"))
 }

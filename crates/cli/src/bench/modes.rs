@@ -134,9 +134,11 @@ Examples:
                requests are NDJSON with that many events, which gush takes. Every acknowledged \
                event has to reach every stream that is open (--subscribers, 0 for none) once and \
                in its publisher's order, and every id has to be given once. How durable an \
-               acknowledged event is, is the server's setting: name it with --label.",
+               acknowledged event is, is the server's setting: name it with --label. With \
+               --durability hubs of its own are measured in all of them, one after the other.",
         examples: "\
 Examples:
+  gush bench publish --publishers 64 --durability
   gush bench publish --publishers 64 --label fsync --publisher-key \"$KEY\"
   gush bench publish --publishers 4 --batch 1000 --events 1000000 --publisher-key \"$KEY\"
   gush bench publish --rate 1000 --seconds 30 --publisher-key \"$KEY\"",
@@ -153,6 +155,7 @@ Examples:
             "size",
             "publishers",
             "batch",
+            "durability",
         ],
         subscribers: 1,
         run: publish::run,

@@ -263,3 +263,81 @@ fn good_streams_of_a_hub_get_everything_beside_a_hostile_tenth() -> Outcome<()> 
     assert!(refused > Some(0.0), "{report}");
     Ok(())
 }
+
+#[test]
+fn numbers_that_no_machine_can_serve_are_wrong_usage() -> Outcome<()> {
+    let url = ["--url", "http://127.0.0.1:1/"];
+    for arguments in [
+        ["fanout", "--subscribers", "18446744073709551615"],
+        ["idle", "--subscribers", "100000000000"],
+        ["fanout", "--subscribers", "0"],
+        ["idle", "--subscribers", "0"],
+        ["connect", "--subscribers", "0"],
+        ["slow", "--subscribers", "0"],
+        ["topics", "--subscribers", "0"],
+        ["replay", "--subscribers", "0"],
+        ["hostile", "--subscribers", "0"],
+        ["floor", "--subscribers", "0"],
+        ["connect", "--idle", "100000000000"],
+        ["replay", "--live", "100000000000"],
+        ["fanout", "--rate", "1e-300"],
+        ["connect", "--connect-rate", "1e300"],
+        ["fanout", "--seconds", "1e300"],
+    ] {
+        let finished = run(&[&["bench"], &arguments[..], &url].concat())?;
+        expect(&finished, 2).map_err(|error| Failure::new(format!("{arguments:?}: {error}")))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_mode_raises_its_limit_of_descriptors() -> Outcome<()> {
+    let mock = Mock::start(Faults::default()).map_err(|error| Failure::new(error.to_string()))?;
+    for mode in ["publish", "replay", "fanout"] {
+        let program = env!("CARGO_BIN_EXE_gush");
+        let mut command = std::process::Command::new("sh");
+        let line = "ulimit -Sn 64 && exec \"$0\" \"$@\"";
+        command.args(["-c", line, program, "bench", mode, "--url", &mock.url()]);
+        command.args(["--subscribers", "100", "--events", "3"]);
+        command.stdin(std::process::Stdio::piped());
+        command.stdout(std::process::Stdio::piped());
+        command.stderr(std::process::Stdio::piped());
+        expect(&finish(command, "")?, 0)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn publishes_are_measured_by_durability() -> Outcome<()> {
+    let load = [
+        "--durability",
+        "--publishers",
+        "4",
+        "--events",
+        "40",
+        "--json",
+    ];
+    let finished = run(&[&["bench", "publish"], &load[..]].concat())?;
+    expect(&finished, 0)?;
+    let report = json(&finished)?;
+    for way in [
+        "memory",
+        "sync_off",
+        "sync_interval",
+        "sync_batch",
+        "sync_each",
+    ] {
+        for figure in ["requests_per_second", "latency_p50_us", "latency_max_us"] {
+            let value = &report["results"][format!("{way}_{figure}")];
+            assert!(value.is_number(), "{way} {figure} in {report}");
+        }
+    }
+    let taken = [
+        "bench",
+        "publish",
+        "--durability",
+        "--url",
+        "http://127.0.0.1:1/",
+    ];
+    expect(&run(&taken)?, 2)
+}

@@ -34,10 +34,8 @@ impl Answer {
             return Err(io::Error::other("the answer to a publish is too long"));
         }
         self.bytes.extend_from_slice(bytes);
-        while self.head.is_none() {
+        if self.head.is_none() {
             match head::parse(&self.bytes) {
-                // "100 Continue" comes before the answer.
-                Parsed::Head(head) if head.status < 200 => drop(self.bytes.drain(..head.length)),
                 Parsed::Head(head) => {
                     self.framed = head.length;
                     self.head = Some(head);

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -15,8 +16,6 @@ use crate::{BenchError, descriptors};
 
 /// Longest wait for orders.
 const LOOK_NS: u64 = 20_000_000;
-/// Time without any answer after which a thread gives its requests up.
-const ANSWER_NS_MAX: u64 = 30_000_000_000;
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 64 << 10;
 /// Connections taken from the kernel at once.
@@ -121,7 +120,7 @@ impl<'a> Worker<'a> {
                 let place = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
                 self.go_on(place, acknowledged);
             }
-            if now_ns() - heard_ns > ANSWER_NS_MAX {
+            if Duration::from_nanos(now_ns() - heard_ns) > self.load.patience {
                 self.give_up();
                 break;
             }
@@ -221,7 +220,7 @@ impl<'a> Worker<'a> {
         for connection in &mut self.connections {
             connection.give_up();
         }
-        let text = || format!("no answer for {} s", ANSWER_NS_MAX / 1_000_000_000);
+        let text = || format!("no answer for {} s", self.load.patience.as_secs_f64());
         self.share.error.get_or_insert_with(text);
     }
 }

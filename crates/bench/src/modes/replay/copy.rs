@@ -174,7 +174,7 @@ fn speed(
         core: options.pin_generator,
         patience: options.patience,
     })?;
-    readers.wait_events(events, &Progress::silent());
+    readers.wait_events(Some(events), &Progress::silent());
     let outcomes = readers.finish();
     let copied = server
         .join()

@@ -69,7 +69,8 @@ impl Live {
         let gone = || Err(BenchError::Server("the live publisher panicked".into()));
         let published = self.publisher.join().unwrap_or_else(|_| gone())?;
         let expected = published.acknowledged * self.streams;
-        self.readers.wait_events(expected, &Progress::silent());
+        self.readers
+            .wait_events(Some(expected), &Progress::silent());
         let outcomes = self.readers.finish();
         let count = u32::try_from(published.acknowledged).unwrap_or(u32::MAX);
         let streams = outcomes.streams.len();
@@ -102,7 +103,7 @@ fn publisher(
     stop: Arc<AtomicBool>,
 ) -> Result<JoinHandle<Result<Published, BenchError>>, BenchError> {
     let rate = options.rate.unwrap_or(RATE_DEFAULT);
-    let (size, core) = (options.size, options.pin_generator);
+    let (size, core, patience) = (options.size, options.pin_generator, options.patience);
     let body = move || {
         let load = Load {
             target: &target,
@@ -116,6 +117,7 @@ fn publisher(
             threads: 1,
             core,
             kept: None,
+            patience,
         };
         publishing::publish(&load, &stop, &Progress::silent())
     };

@@ -25,6 +25,9 @@ pub(super) struct Published {
     pub(super) answered_ns: Vec<u64>,
 }
 
+/// Longest wait for an answer: in a storm it may take its time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Publishes until told to stop.
 pub(super) fn publish(
     target: &Target,
@@ -33,7 +36,7 @@ pub(super) fn publish(
     (rate, stop): (f64, &AtomicBool),
 ) -> Published {
     let mut published = Published::default();
-    let mut connection = Publisher::new(address);
+    let mut connection = Publisher::new(address, ANSWER_TIMEOUT);
     while !stop.load(Ordering::Acquire) {
         let stamp = Stamp {
             group: 0,

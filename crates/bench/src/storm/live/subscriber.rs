@@ -193,6 +193,7 @@ mod tests {
         for size in [1, 7, framed.len()] {
             let (mut one, mut missed) = (Subscriber::default(), HashMap::new());
             one.begin(&Head {
+                unread: None,
                 status: 200,
                 is_chunked: true,
                 content_length: None,
