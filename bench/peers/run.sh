@@ -27,6 +27,11 @@ export SERVER_CORE=$server_core
 # Ports from here on, a few for each start, so that no start meets a port of one before it.
 port=${FIRST_PORT:-20100}
 gush=${GUSH:-$target/release/gush}
+# It measures all, so it is there even where PEERS leaves gush itself out.
+if [ -z "${GUSH:-}" ]; then
+    .ci/setup.sh build
+    cargo build --release --locked --quiet --package gush
+fi
 
 if [ -n "${QUICK:-}" ]; then
     rounds=${ROUNDS:-1} hold=1 seconds=2 slow_events=4 fast_events=0
@@ -84,14 +89,18 @@ prepare() {
     done
 }
 
-server=
+server= bench=
 stop_server() {
     [ -n "$server" ] || return 0
     kill "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
     server=
 }
-trap stop_server EXIT
+stop_all() {
+    [ -z "$bench" ] || kill "$bench" 2>/dev/null || true
+    stop_server
+}
+trap stop_all EXIT
 trap 'exit 130' INT TERM
 
 # Starts a peer on $port in a session of its own (the scheduler shares by session) and waits until
@@ -130,7 +139,11 @@ measure() {
         echo >>"$out/commands.txt"
     fi
     local status=0
-    (ulimit -n "$(ulimit -Hn)" && setsid --wait timeout 90 "${command[@]}") >"$file" 2>"$logs/$peer.bench" || status=$?
+    # In a session of its own Ctrl-C does not reach it; a signal ends `wait`, and the trap ends it.
+    (ulimit -n "$(ulimit -Hn)" && exec setsid --wait timeout 90 "${command[@]}") >"$file" 2>"$logs/$peer.bench" &
+    bench=$!
+    wait "$bench" || status=$?
+    bench=
     # 1 says that a check failed (something lost): the figures count, and say so.
     if [ "$status" -gt 1 ] || ! [ -s "$file" ]; then
         say "$peer $name: no figures (status $status): $(tail -1 "$logs/$peer.bench")"
