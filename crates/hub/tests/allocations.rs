@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ use gush_hub::matcher_table::MatcherTable;
 use gush_hub::topic::Matcher;
 use gush_hub::window::Window;
 use gush_log::{Conflation, DiskConfig, DiskLog, Draft, Log, MemoryConfig, MemoryLog, Sync};
+use gush_testkit::{CertificateFiles, write_certificate};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 #[path = "support/hub.rs"]
 mod support;
@@ -161,14 +165,23 @@ const FEW_EVENTS: &[(&str, &str)] = &[("retention_events", "1000"), ("window_eve
 /// Far beyond what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn connect(address: SocketAddr) -> BufReader<TcpStream> {
+/// One end of a connection, with TLS around it or without.
+trait Connection: Read + Write {}
+impl<C: Read + Write> Connection for C {}
+type Reader = BufReader<Box<dyn Connection>>;
+
+fn connect(address: SocketAddr) -> Reader {
+    BufReader::new(Box::new(socket(address)))
+}
+
+fn socket(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).expect("a connection");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    BufReader::new(socket)
+    socket
 }
 
 /// Reads up to and with the line that begins so.
-fn read_to(reader: &mut BufReader<TcpStream>, start: &str) {
+fn read_to(reader: &mut Reader, start: &str) {
     let mut line = String::new();
     while !line.starts_with(start) {
         line.clear();
@@ -177,9 +190,14 @@ fn read_to(reader: &mut BufReader<TcpStream>, start: &str) {
     }
 }
 
-fn subscribe(address: SocketAddr, topic: &str) -> BufReader<TcpStream> {
-    let mut reader = connect(address);
-    let request = format!("GET /.well-known/mercure?topic={topic} HTTP/1.1\r\nHost: h\r\n\r\n");
+fn subscribe(address: SocketAddr, topic: &str) -> Reader {
+    subscribed(connect(address), topic, "")
+}
+
+/// Subscribes on this connection, with these lines more in the head.
+fn subscribed(mut reader: Reader, topic: &str, lines: &str) -> Reader {
+    let target = format!("/.well-known/mercure?topic={topic}");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
     let socket = reader.get_mut();
     socket.write_all(request.as_bytes()).expect("a request");
     read_to(&mut reader, ":\n");
@@ -187,26 +205,36 @@ fn subscribe(address: SocketAddr, topic: &str) -> BufReader<TcpStream> {
 }
 
 struct Publisher {
-    connection: BufReader<TcpStream>,
+    connection: Reader,
     token: String,
+    /// Fields of each event behind its topic and data.
+    fields: &'static str,
     count: usize,
 }
 
 impl Publisher {
     fn new(address: SocketAddr) -> Self {
+        Self::on(connect(address), "")
+    }
+
+    fn on(connection: Reader, fields: &'static str) -> Self {
         let claims = serde_json::json!({ "mercure": { "publish": ["*"] } });
         Self {
-            connection: connect(address),
+            connection,
             token: gush_hub::keys::sign(&claims, KEY, None).expect("a token"),
+            fields,
             count: 0,
         }
     }
 
     /// Publishes events, each once everybody has had the last one.
-    fn publish(&mut self, count: usize, subscribers: &mut [BufReader<TcpStream>]) {
+    fn publish(&mut self, count: usize, subscribers: &mut [Reader]) {
         for _ in 0..count {
             self.count += 1;
-            let body = format!("topic=%2Fbooks%2F1&data={:0>200}", self.count);
+            let body = format!(
+                "topic=%2Fbooks%2F1&data={:0>200}{}",
+                self.count, self.fields
+            );
             let request = format!(
                 "POST /.well-known/mercure HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\
                  Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
@@ -266,6 +294,58 @@ fn a_shard_takes_nothing_for_events_and_deliveries() {
     assert_eq!(shard, (0, 0));
     // Timers and connections have a few of their own.
     assert!(http.0 <= 1000 * PUBLISH_TAKINGS_MAX + 100, "{}", http.0);
+}
+
+/// Private events to those who may have them, each under TLS and by a selector of its own kind.
+/// What the cipher of a write takes inside aws-lc is not seen here (decision 0023).
+#[test]
+fn a_shard_takes_nothing_for_private_events_under_tls() {
+    let _alone = HUB.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().expect("a directory");
+    let files = write_certificate(directory.path(), "hub.example").expect("a certificate");
+    let path = |path: &Path| path.display().to_string();
+    let (certificate, key) = (path(&files.certificate), path(&files.key));
+    let options = [
+        ("tls_cert", &*certificate),
+        ("tls_key", &*key),
+        ("subscriber_key", KEY),
+    ];
+    let address = hub(&[FEW_EVENTS, &options].concat());
+    let client = client_of(&files);
+    let connect = || {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(Arc::clone(&client), name).expect("a client");
+        let stream = StreamOwned::new(connection, socket(address));
+        Reader::new(Box::new(stream))
+    };
+    let selectors = ["/books/1", "/books/{id}", "*", "{+rest}"];
+    let mut subscribers = Vec::new();
+    for selector in selectors.iter().cycle().take(40) {
+        let claims = serde_json::json!({ "mercure": { "subscribe": [selector] } });
+        let token = gush_hub::keys::sign(&claims, KEY, None).expect("a token");
+        let line = format!("Authorization: Bearer {token}\r\n");
+        subscribers.push(subscribed(connect(), "%2Fbooks%2F1", &line));
+    }
+    let mut publisher = Publisher::on(connect(), "&private=on");
+    publisher.publish(1500, &mut subscribers);
+    let before = taken_by("shard-0");
+    publisher.publish(500, &mut subscribers);
+    let after = taken_by("shard-0");
+    assert_eq!((after.0 - before.0, after.1 - before.1), (0, 0));
+}
+
+/// One that trusts this certificate.
+fn client_of(files: &CertificateFiles) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(&files.certificate).expect("just written");
+    roots.add(certificate).expect("a good certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("they fit the provider")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 /// What a hub holds after crowds of streams and half-open connections have left is a bounded rest,
