@@ -106,7 +106,7 @@ fn neighbours_in_a_list_are_framed_alike_or_not_and_have_room_or_not() {
     for socket in &mut raw {
         let mut text = Vec::new();
         while !text.ends_with(b"data: after\n\n") {
-            let mut buffer = [0; 64 * 1024];
+            let mut buffer = vec![0; 64 * 1024];
             let count = socket.read(&mut buffer).expect("bytes in time");
             text.extend_from_slice(&buffer[..count]);
         }
