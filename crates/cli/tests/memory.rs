@@ -15,16 +15,27 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 /// Enough that the hub's own few pages do not show.
 const STREAMS: usize = 8_000;
 
+/// What the arithmetic leaves out, at most: what the allocator adds, and pages that are touched
+/// once, over this many streams. So little that 200 bytes more for a stream are seen.
+const UNCOUNTED_BYTES_MAX: usize = 100;
+
+/// What a topic of its own as short as the one here takes: its text, its entries in the tables.
+const OWN_TOPIC_BYTES: usize = 340;
+
+/// So that the promises hold with it.
+const MOST: usize = STREAM_BYTES + UNCOUNTED_BYTES_MAX;
+const _: () = assert!(MOST <= STREAM_BYTES_MAX);
+const OWN_TOPIC_MOST: usize = MOST + OWN_TOPIC_BYTES;
+const _: () = assert!(OWN_TOPIC_MOST <= OWN_TOPIC_STREAM_BYTES_MAX);
+
 /// Opened before the first look, so that threads and tables have been touched once.
 const WARM_UP: usize = 200;
 
 #[test]
 fn an_idle_stream_costs_what_the_budget_says() {
-    let measured = measure(STREAM_BYTES_MAX, |_| {
-        "https://example.com/everybody".to_owned()
-    });
+    let measured = measure(MOST, |_| "https://example.com/everybody".to_owned());
     eprintln!("{measured} B a stream; state {STREAM_BYTES} B; promised {STREAM_BYTES_MAX} B");
-    assert!(measured <= STREAM_BYTES_MAX);
+    assert!(measured <= MOST);
     // The state itself must be in it, or the measurement has measured nothing.
     assert!(measured >= STREAM_BYTES / 2);
 }
@@ -32,9 +43,9 @@ fn an_idle_stream_costs_what_the_budget_says() {
 #[test]
 fn an_idle_stream_with_a_topic_of_its_own_costs_what_the_budget_says() {
     let topic_of = |number| format!("https://example.com/users/{number}");
-    let measured = measure(OWN_TOPIC_STREAM_BYTES_MAX, topic_of);
+    let measured = measure(OWN_TOPIC_MOST, topic_of);
     eprintln!("{measured} B a stream; promised {OWN_TOPIC_STREAM_BYTES_MAX} B");
-    assert!(measured <= OWN_TOPIC_STREAM_BYTES_MAX);
+    assert!(measured <= OWN_TOPIC_MOST);
 }
 
 #[test]
@@ -55,8 +66,8 @@ fn a_stream_of_a_burst_with_a_topic_of_its_own_costs_no_more() {
 #[test]
 fn an_idle_stream_in_a_shards_own_table_costs_the_same() {
     let options = ["--descriptor-tables", "own"];
-    let measured = measure_with(&options, STREAM_BYTES_MAX, |_| "a".to_owned());
-    assert!(measured <= STREAM_BYTES_MAX);
+    let measured = measure_with(&options, MOST, |_| "a".to_owned());
+    assert!(measured <= MOST, "{measured}");
 }
 
 #[test]
