@@ -70,6 +70,14 @@ impl Budget {
         }
     }
 
+    /// The process's own memory where every stream has a topic of its own.
+    #[must_use]
+    pub const fn own_topics_user_bytes(&self) -> usize {
+        let more = OWN_TOPIC_STREAM_BYTES_MAX - STREAM_BYTES_MAX;
+        self.user_bytes
+            .saturating_add(self.streams.saturating_mul(more))
+    }
+
     /// Both.
     #[must_use]
     pub const fn total_bytes(&self) -> usize {

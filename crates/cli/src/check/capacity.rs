@@ -133,6 +133,11 @@ impl Needs {
         self.streams + OTHER_DESCRIPTORS
     }
 
+    /// Whether the tables, one or one for each shard, have room for all streams.
+    fn fits_in_tables(&self) -> bool {
+        self.plan.connections_max as u64 >= self.streams
+    }
+
     fn listing(&self, findings: &[Finding]) -> String {
         let bytes = |bytes: usize| show_mib(bytes as u64);
         let tables = if self.plan.own_tables {
@@ -146,8 +151,9 @@ impl Needs {
         let mut lines = vec![
             format!("{} streams need", grouped(self.streams)),
             format!(
-                "  user memory    {}, at most",
-                bytes(self.budget.user_bytes)
+                "  user memory    {}, at most; {} with a topic of its own for each",
+                bytes(self.budget.user_bytes),
+                bytes(self.budget.own_topics_user_bytes())
             ),
             format!("  kernel memory  {}, idle", bytes(self.budget.kernel_bytes)),
             format!("  descriptors    {}", grouped(self.descriptors())),
@@ -196,6 +202,7 @@ impl Needs {
             "streams": self.streams,
             "fits": fits,
             "user_memory_bytes": self.budget.user_bytes,
+            "user_memory_own_topics_bytes": self.budget.own_topics_user_bytes(),
             "kernel_memory_bytes": self.budget.kernel_bytes,
             "descriptors": self.descriptors(),
             "shards": self.plan.shards,
@@ -222,11 +229,12 @@ fn findings(settings: &Settings, needs: &Needs, host: &Host) -> Vec<Finding> {
         Finding::sysctl(host, "net.ipv4.tcp_max_syn_backlog", backlog),
         tcp_mem(streams, host),
     ];
-    if needs.plan.own_tables {
+    if needs.plan.own_tables && needs.fits_in_tables() {
         // No table is larger than the limit of one, and that is below this by its nature.
         let limit = host.descriptors_hard_max().unwrap_or_default();
         findings.push(Finding::sysctl(host, "fs.nr_open", limit));
     } else {
+        // No hard limit can be raised above it.
         findings.push(Finding::sysctl(host, "fs.nr_open", needs.descriptors()));
     }
     findings.push(conntrack(streams, host));
@@ -249,7 +257,7 @@ fn memory(needs: &Needs, host: &Host) -> Finding {
 /// One table for all, or shards with a table each.
 fn descriptors(needs: &Needs, host: &Host) -> Finding {
     let has = host.descriptors_hard_max();
-    let is_enough = needs.plan.connections_max as u64 >= needs.streams;
+    let is_enough = needs.fits_in_tables();
     let wanted = needs.descriptors();
     let verdict = match has {
         None => Verdict::Unknown,

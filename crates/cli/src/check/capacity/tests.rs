@@ -89,6 +89,31 @@ fn more_than_a_table_holds_is_spread_over_shards() {
     );
 }
 
+/// The advice to raise the hard limit is of no use without this: the kernel refuses it.
+#[test]
+fn where_even_all_tables_are_too_small_nr_open_has_to_be_raised_first() {
+    let (_folder, host) = host(&[("proc/self/limits", "Max open files  1024  1024  files\n")]);
+    let low = too_low(&Settings::default(), 16_000_000, &host);
+    let names: Vec<&str> = low.iter().map(|(name, _)| *name).collect();
+    assert!(names.contains(&"descriptors (hard limit)"), "{names:?}");
+    let fix = "sysctl -w fs.nr_open=16001024".to_owned();
+    assert!(low.contains(&("fs.nr_open", fix)), "{low:?}");
+}
+
+#[test]
+fn a_topic_of_its_own_for_each_is_said_beside() {
+    let (_folder, host) = host(&[]);
+    let needs = Needs::new(&Settings::default(), 1_000_000, &host);
+    let text = needs.listing(&[]);
+    let value: Value = serde_json::from_str(&needs.json(&[], true)).unwrap();
+    let more = 1_000_000 * (1024 - 512);
+    let bytes = |name: &str| value[name].as_u64().unwrap_or_default();
+    let (shared, own) = ("user_memory_bytes", "user_memory_own_topics_bytes");
+    assert_eq!(bytes(own) - bytes(shared), more);
+    let line = format!("{} with a topic of its own for each", show_mib(bytes(own)));
+    assert!(text.contains(&line), "{text}");
+}
+
 #[test]
 fn memory_of_the_control_group_counts() {
     let changes = [("sys/fs/cgroup/memory.max", "1073741824\n")];
