@@ -3,10 +3,11 @@
 
     bench/scenarios/growth.py GUSH_BINARY OUTPUT_FOLDER [QUESTION...]
 
-Questions: subscribers, broadcast, sizes, topics, matchers, idle, shards (all by default), and
-million, which takes ten minutes and the settings of docs/operate/a-million.md. A hub is started anew
-for each figure, pinned to core 0 where one shard is measured, the generator to core 1. Raw results
-go to OUTPUT_FOLDER/growth.jsonl, one line per run; charts beside them. Where a figure was measured
+Questions: subscribers, broadcast, sizes, topics, matchers, idle, shards (all by default), and with
+the settings of docs/operate/a-million.md million-1, million-4, million-16 (that many in flight),
+million-broadcast, million-topics and million-matchers, two minutes each. A hub is started anew for
+each figure, pinned to core 0 where one shard is measured, the generator to core 1. Raw results go
+to OUTPUT_FOLDER/growth.jsonl, one line per run; charts beside them. Where a figure was measured
 several times the charts have the median. `draw` as the only question draws what is there.
 """
 import json
@@ -109,13 +110,7 @@ def matchers(gush, out, counts=(10, 100, 1000, 10000, 100000)):
     topics(gush, out, counts, "templates")
 
 
-def million(gush, out):
-    """What the other questions ask, with 1,000,000."""
-    count = (1_000_000,)
-    broadcast(gush, out, count)
-    subscribers(gush, out, count, (1, 16))
-    topics(gush, out, count)
-    matchers(gush, out, count)
+MILLION = (1_000_000,)
 
 
 def idle(gush, out):
@@ -136,7 +131,14 @@ def shards(gush, out):
 QUESTIONS = {"subscribers": subscribers, "broadcast": broadcast, "sizes": sizes,
              "topics": topics, "matchers": matchers, "idle": idle, "shards": shards}
 # Only when asked for.
-SPECIAL = {"million": million, "draw": lambda gush, out: None}
+SPECIAL = {
+    **{f"million-{window}": lambda gush, out, window=window: subscribers(
+        gush, out, MILLION, (window,)) for window in (1, 4, 16)},
+    "million-broadcast": lambda gush, out: broadcast(gush, out, MILLION),
+    "million-topics": lambda gush, out: topics(gush, out, MILLION),
+    "million-matchers": lambda gush, out: matchers(gush, out, MILLION),
+    "draw": lambda gush, out: None,
+}
 
 
 def chart(path, title, x_unit, y_unit, lines):
