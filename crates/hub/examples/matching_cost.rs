@@ -34,7 +34,7 @@ struct Set {
 }
 
 /// What real subscriptions look like: a literal somewhere tells them apart.
-const ORDINARY: [Set; 5] = [
+const ORDINARY: [Set; 8] = [
     Set {
         name: "exact topics",
         matcher: |i| format!("https://example.com/books/{i:07}"),
@@ -60,6 +60,34 @@ const ORDINARY: [Set; 5] = [
         matcher: |i| format!("/orgs/{{o}}/projects/main/regions/eu/k{i:06}/jobs/{{j}}"),
         event: |i| vec![format!("/orgs/7/projects/main/regions/eu/k{i:06}/jobs/1")],
     },
+    Set {
+        name: "every operator behind a literal of its own",
+        matcher: |i| format!("/r{i:06}{}", OPERATORS[i % OPERATORS.len()].0),
+        event: |i| vec![format!("/r{i:06}{}", OPERATORS[i % OPERATORS.len()].1)],
+    },
+    Set {
+        name: "every operator before a literal of its own",
+        matcher: |i| format!("/r{}/k{i:06}", OPERATORS[i % OPERATORS.len()].0),
+        event: |i| vec![format!("/r{}/k{i:06}", OPERATORS[i % OPERATORS.len()].1)],
+    },
+    Set {
+        name: "ten expressions of ten variables",
+        matcher: |i| format!("/m{}/k{i:06}", "/{a,b,c,d,e,f,g,h,i,j}".repeat(10)),
+        event: |i| vec![format!("/m{}/k{i:06}", "/1,2,3,4,5,6,7,8,9,0".repeat(10))],
+    },
+];
+
+/// Each operator with an expression, and what it expands to.
+const OPERATORS: [(&str, &str); 9] = [
+    ("/{x}", "/1"),
+    ("{+x}", "/a/b"),
+    ("{#x}", "#part"),
+    ("{.x,y}", ".tar.gz"),
+    ("{/x*}", "/a/b/c"),
+    ("{;x,y}", ";x=1;y=2"),
+    ("{?x,y}", "?x=1&y=2"),
+    ("{&x}", "&x=1"),
+    ("/{x:3}", "/abc"),
 ];
 
 /// What somebody would send who wants matching to be slow.
