@@ -114,7 +114,15 @@ impl Committer {
                 break;
             }
             if !batch.is_empty() {
+                let is_crowd = batch.len() > 1;
                 self.commit(&mut batch);
+                if is_crowd {
+                    // Those who were answered are about to send their next events. Where they have
+                    // to be read by this core, that goes first: else each batch has only what came
+                    // during a sync, and syncs are what costs. With a core free this returns at
+                    // once, and who publishes alone waits for nobody.
+                    thread::yield_now();
+                }
             }
             if let Sync::Interval(interval) = self.config.sync
                 && self.is_dirty
