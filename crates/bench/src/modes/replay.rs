@@ -3,6 +3,7 @@
 
 mod copy;
 mod live;
+mod witness;
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::report::{Unit, latency_histogram};
 use crate::{BenchError, BenchOptions, Progress, Report, Target};
 use copy::Reference;
 use live::Live;
+use witness::Witness;
 
 /// Events that are published first, unless the options say how many.
 const EVENTS_DEFAULT: u64 = 100_000;
@@ -120,6 +122,11 @@ fn place(
         kept: Some(before),
         ..Load::of(options, target, &topic)
     };
+    let number = u32::try_from(before).unwrap_or(u32::MAX);
+    // A Mercure hub answers a publish with the id; of others one has to be read.
+    let witness = options.publish.is_some();
+    let witness = witness.then(|| Witness::start(target, &topic, number, options.patience));
+    let witness = witness.transpose()?;
     progress.phase("publishing the log", total);
     let published = publishing::publish(&load, &AtomicBool::new(false), progress)?;
     if published.acknowledged != total {
@@ -132,10 +139,14 @@ fn place(
     }
     let rate = per_second(total, published.elapsed);
     report.result("publish_events_per_second", rate, Unit::PerSecond);
+    let id = match witness {
+        Some(witness) => witness.id()?,
+        None => published.kept.unwrap_or_else(|| EARLIEST.to_owned()),
+    };
     Ok(Place {
         topic,
-        id: published.kept.unwrap_or_else(|| EARLIEST.to_owned()),
-        first: u32::try_from(before + 1).unwrap_or(u32::MAX),
+        id,
+        first: number.saturating_add(1),
         events: Some(events - before),
     })
 }

@@ -21,10 +21,13 @@ type Mode = fn(&BenchOptions, &Progress) -> Result<Report, BenchError>;
 
 /// Runs a mode against a mock with these faults.
 fn run(mode: Mode, faults: Faults, options: BenchOptions) -> Report {
+    let is_hub = faults.answer.is_none();
     let mock = Mock::start(faults).expect("the loopback has a free port");
     let options = BenchOptions {
         url: mock.url(),
         is_url_given: true,
+        // Another server is told where it takes events.
+        publish: (!is_hub).then(|| mock.url()),
         ..options
     };
     mode(&options, &Progress::silent()).expect("the mock answers")

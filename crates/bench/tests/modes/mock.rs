@@ -58,6 +58,8 @@ pub(crate) struct Faults {
     pub(crate) head: Option<&'static str>,
     /// What a line of a stream ends with; nothing is a line feed.
     pub(crate) line_end: Option<&'static str>,
+    /// What publishes are answered with in place of an id.
+    pub(crate) answer: Option<&'static str>,
     /// Connections are closed after the answer to a publish, which does not say so.
     pub(crate) closes_publishers: bool,
 }
@@ -335,10 +337,13 @@ fn publish(shared: &Shared, request: &Request) -> Option<String> {
     };
     match accept(shared, &mut state, &field("topic"), &field("data")) {
         Ok(_) if shared.faults.unanswered.contains(&state.published) => None,
-        Ok(id) => Some(format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{id}",
-            id.len()
-        )),
+        Ok(id) => {
+            let text = shared.faults.answer.unwrap_or(&id);
+            let length = text.len();
+            Some(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}"
+            ))
+        }
         Err(()) => Some("HTTP/1.1 503 Busy\r\nContent-Length: 7\r\n\r\nnot now".to_owned()),
     }
 }

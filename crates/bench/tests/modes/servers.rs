@@ -201,3 +201,20 @@ fn events_that_all_get_lost_are_published_no_faster_for_it() {
     let rate = report.value("events_per_second").unwrap_or(f64::MAX);
     assert!(rate <= 50.0, "20 events took 400 ms: {rate}");
 }
+
+#[test]
+fn a_server_that_answers_publishes_without_ids_replays() {
+    let faults = || Faults {
+        answer: Some("queued"),
+        ..Faults::default()
+    };
+    for (resume_at, count) in [(0.0, 60), (50.0, 30)] {
+        let options = BenchOptions {
+            resume_at,
+            ..options()
+        };
+        let report = run(replay::run, faults(), options);
+        has(&report, &[("lost_count", 0), ("delivered_count", count)]);
+        fails(&report, &[]);
+    }
+}

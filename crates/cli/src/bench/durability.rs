@@ -137,6 +137,7 @@ pub(super) fn run(options: &BenchOptions, progress: &Progress) -> Result<Report,
     let mut report = Report::new("publish", "a hub for each way to keep events");
     let mut rates = Vec::new();
     for way in &WAYS {
+        progress.end();
         progress.note(&format!("{}:", way.name));
         let hub = Hub::start(way)?;
         let options = BenchOptions {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gush_sse::{Item, Parser};
 
+use crate::engine::chunks::Chunks;
 use crate::engine::head::Head;
 use crate::stamp::StampScanner;
 
@@ -65,74 +66,21 @@ impl Default for Subscriber {
     }
 }
 
-/// Where in the chunked framing the next byte is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Chunks {
-    /// Not chunked.
-    #[default]
-    Raw,
-    /// In the line with a chunk's size; the digits so far.
-    Size(usize),
-    /// So many bytes of a chunk are left.
-    Data(usize),
-    /// In the line end after a chunk.
-    Tail,
-    /// The body is over.
-    End,
-}
-
 impl Subscriber {
     /// A body begins.
     pub(super) fn begin(&mut self, head: &Head) {
-        self.chunks = if head.is_chunked {
-            Chunks::Size(0)
-        } else {
-            Chunks::Raw
-        };
+        self.chunks = Chunks::of(head);
         self.parser = Some(Parser::new(EVENT_BYTES_MAX));
         self.last_words = None;
     }
 
     /// Takes bytes of the body; whether it is over. Events that were passed over are counted in
     /// `missed`.
-    pub(super) fn body(&mut self, mut bytes: &[u8], missed: &mut HashMap<u32, u64>) -> bool {
-        while !bytes.is_empty() {
-            match self.chunks {
-                Chunks::Raw => {
-                    self.text(bytes, missed);
-                    return false;
-                }
-                Chunks::End => return true,
-                Chunks::Data(left) => {
-                    let (data, rest) = bytes.split_at(left.min(bytes.len()));
-                    self.text(data, missed);
-                    bytes = rest;
-                    self.chunks = match left - data.len() {
-                        0 => Chunks::Tail,
-                        left => Chunks::Data(left),
-                    };
-                }
-                Chunks::Size(size) => {
-                    let byte = bytes[0];
-                    bytes = &bytes[1..];
-                    self.chunks = match (char::from(byte).to_digit(16), byte) {
-                        (Some(digit), _) if size < 1 << 24 => {
-                            Chunks::Size(size << 4 | digit as usize)
-                        }
-                        (_, b'\r') => Chunks::Size(size),
-                        (_, b'\n') if size > 0 => Chunks::Data(size),
-                        _ => Chunks::End,
-                    };
-                }
-                Chunks::Tail => {
-                    if bytes[0] == b'\n' {
-                        self.chunks = Chunks::Size(0);
-                    }
-                    bytes = &bytes[1..];
-                }
-            }
-        }
-        self.chunks == Chunks::End
+    pub(super) fn body(&mut self, bytes: &[u8], missed: &mut HashMap<u32, u64>) -> bool {
+        let mut chunks = self.chunks;
+        let is_over = chunks.feed(bytes, &mut |data| self.text(data, missed));
+        self.chunks = chunks;
+        is_over
     }
 
     fn text(&mut self, bytes: &[u8], missed: &mut HashMap<u32, u64>) {
