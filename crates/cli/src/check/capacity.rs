@@ -17,6 +17,9 @@ const BACKLOG_MAX: u64 = 65_535;
 /// Descriptors of a hub that are no streams: log, admin, listeners, polls. A little more than it
 /// keeps for itself, so that the limit is a round number.
 const OTHER_DESCRIPTORS: u64 = 1024;
+/// Connections that are no streams and count against the same limit: publishers, probes, and those
+/// who are about to subscribe. With none to spare the first publish is refused.
+const OTHER_CONNECTIONS: u64 = 1000;
 
 /// Whether a setting of the host is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,7 +314,7 @@ fn max_connections(settings: &Settings, needs: &Needs) -> Finding {
         fix: if is_enough {
             String::new()
         } else {
-            format!("--max-connections {streams}")
+            format!("--max-connections {}", streams + OTHER_CONNECTIONS)
         },
     }
 }

@@ -199,7 +199,7 @@ fn capacity_is_computed_and_compared_with_the_host() -> Outcome<()> {
         &[
             "16,000,000 streams need",
             "too low",
-            "--max-connections 16000000",
+            "--max-connections 16001000",
         ],
     )?;
     holds(
