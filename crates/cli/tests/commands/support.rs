@@ -4,8 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use gush_testkit::{Failure, Outcome, PATIENCE};
+
+/// How long a whole run of the command may take: a measurement has a dozen seconds of its own, and
+/// on a loaded machine twice that.
+const RUN_PATIENCE: Duration = PATIENCE.saturating_mul(3);
 
 /// What a finished `gush` left behind.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ pub(crate) fn end_of(mut child: Child) -> Outcome<Finished> {
     let (sender, ended) = mpsc::sync_channel(1);
     let id = child.id().to_string();
     let waiter = std::thread::spawn(move || sender.send(child.wait()));
-    let Ok(status) = ended.recv_timeout(PATIENCE) else {
+    let Ok(status) = ended.recv_timeout(RUN_PATIENCE) else {
         Command::new("kill").args(["-9", &id]).status()?;
         return Err(Failure::new("gush did not end"));
     };
