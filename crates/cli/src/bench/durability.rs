@@ -77,6 +77,9 @@ impl Hub {
         let unique = format!("gush-bench-{}-{}", std::process::id(), way.name);
         let directory = std::env::temp_dir().join(unique);
         let program = std::env::current_exe().map_err(|e| BenchError::io("find gush", e))?;
+        // Made here and not by the hub: one that is there already is somebody else's, and what is
+        // in it would be taken away at the end.
+        std::fs::create_dir(&directory).map_err(|e| BenchError::io("make a log's folder", e))?;
         let child = command(&program, way, &directory).spawn();
         let child = child.map_err(|error| BenchError::io("start a hub", error))?;
         let mut hub = Self {
@@ -104,7 +107,6 @@ impl Drop for Hub {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // A log in memory made none.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
