@@ -1,7 +1,7 @@
 //! The generator: threads that open streams, read them and check what comes.
 
 mod arrivals;
-pub(crate) mod chunks;
+pub(crate) mod framing;
 pub mod head;
 pub mod load;
 mod opening;

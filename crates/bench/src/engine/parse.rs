@@ -1,9 +1,10 @@
-//! Reads a stream's body: the chunks, the lines in them, the stamps in those.
+//! Reads a stream's body: the lines in it, the stamps in those.
 //!
 //! Keeps 40 bytes for each stream and copies nothing, so a frame may be split anywhere.
 
 use memchr::memchr2;
 
+use super::framing::Framing;
 use super::head::Head;
 use crate::stamp::{Stamp, StampScanner};
 
@@ -20,32 +21,9 @@ pub enum Item {
     End,
 }
 
-/// Where in the chunked framing the next byte is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Chunk {
-    /// There is no body yet.
-    #[default]
-    None,
-    /// Not chunked: everything is data until the connection ends.
-    Raw,
-    /// In the digits of a chunk's size.
-    Size,
-    /// After the size, before its line feed.
-    Extension,
-    /// In a chunk; `remaining` bytes are left.
-    Data,
-    /// In a body whose length the head told; `remaining` bytes are left.
-    Length,
-    /// In the CRLF after a chunk.
-    Tail,
-    /// After the last chunk.
-    End,
-}
-
 /// Where in a line the next byte is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    #[default]
     Start,
     /// At the start, after a carriage return: a line feed now belongs to it.
     AfterReturn,
@@ -77,117 +55,65 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// The state of one body between two reads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BodyParser {
-    scanner: StampScanner,
-    remaining: u32,
-    chunk: Chunk,
-    line: Line,
-    has_data: bool,
-    has_digits: bool,
-    stamp: bool,
+    lines: Lines,
+    framing: Framing,
 }
 
 impl BodyParser {
     /// A body in chunked transfer coding, or one that the end of the connection ends.
-    pub fn new(is_chunked: bool) -> Self {
+    #[cfg(test)]
+    fn new(is_chunked: bool) -> Self {
         Self {
-            chunk: if is_chunked { Chunk::Size } else { Chunk::Raw },
-            line: Line::Mark(0),
-            ..Self::default()
+            lines: Lines::default(),
+            framing: Framing::new(is_chunked),
         }
     }
 
     /// The body after `head`.
     pub fn of(head: &Head) -> Self {
-        let mut body = Self::new(head.is_chunked);
-        // A length of gigabytes says as little as none: nobody reads so far.
-        let length = head.content_length.and_then(|n| u32::try_from(n).ok());
-        if let Some(length) = length.filter(|_| !head.is_chunked) {
-            (body.chunk, body.remaining) = (Chunk::Length, length);
+        Self {
+            lines: Lines::default(),
+            framing: Framing::of(head),
         }
-        body
     }
 
     /// Whether there has been a head, and so a body.
     pub fn is_begun(&self) -> bool {
-        self.chunk != Chunk::None
+        self.framing.is_begun()
     }
 
     /// Takes the bytes of one read and hands what they complete to `take`.
-    pub fn feed(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Item)) {
-        if self.chunk == Chunk::Length {
-            return self.of_length(bytes, take);
-        }
-        while !bytes.is_empty() {
-            match self.chunk {
-                Chunk::Raw => return self.lines(bytes, take),
-                Chunk::Data => {
-                    let length = bytes.len().min(self.remaining as usize);
-                    let (data, rest) = bytes.split_at(length);
-                    self.lines(data, take);
-                    bytes = rest;
-                    self.remaining -= u32::try_from(length).unwrap_or(self.remaining);
-                    if self.remaining == 0 {
-                        self.chunk = Chunk::Tail;
-                    }
-                }
-                Chunk::None | Chunk::Length | Chunk::End => return,
-                Chunk::Size | Chunk::Extension | Chunk::Tail => {
-                    self.framing(bytes[0]);
-                    bytes = &bytes[1..];
-                    if self.chunk == Chunk::End {
-                        return take(Item::End);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What comes after the length that was told belongs to no body.
-    fn of_length(&mut self, bytes: &[u8], take: &mut impl FnMut(Item)) {
-        let length = bytes.len().min(self.remaining as usize);
-        self.lines(&bytes[..length], take);
-        self.remaining -= u32::try_from(length).unwrap_or(self.remaining);
-        if self.remaining == 0 {
-            self.chunk = Chunk::End;
+    pub fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(Item)) {
+        let Self { lines, framing } = self;
+        if !framing.is_over() && framing.feed(bytes, &mut |data| lines.feed(data, take)) {
             take(Item::End);
         }
     }
+}
 
-    /// One byte that is not of a chunk's data.
-    fn framing(&mut self, byte: u8) {
-        self.chunk = match (self.chunk, byte) {
-            (Chunk::Tail, b'\r') => Chunk::Tail,
-            (Chunk::Tail, b'\n') => {
-                self.has_digits = false;
-                Chunk::Size
-            }
-            (Chunk::Size | Chunk::Extension, b'\n') if self.has_digits => {
-                if self.remaining == 0 {
-                    Chunk::End
-                } else {
-                    Chunk::Data
-                }
-            }
-            (Chunk::Size, b'\r' | b';' | b' ' | b'\t') | (Chunk::Extension, _) => Chunk::Extension,
-            (Chunk::Size, byte) => self.size_digit(byte),
-            _ => Chunk::End,
-        };
-    }
+/// The lines of a body, without its framing.
+#[derive(Clone, Copy, Debug)]
+struct Lines {
+    scanner: StampScanner,
+    line: Line,
+    has_data: bool,
+    stamp: bool,
+}
 
-    fn size_digit(&mut self, byte: u8) -> Chunk {
-        let digit = char::from(byte).to_digit(16);
-        let has_room = self.remaining < 1 << 28;
-        match digit {
-            Some(digit) if has_room => {
-                self.remaining = self.remaining << 4 | digit;
-                self.has_digits = true;
-                Chunk::Size
-            }
-            _ => Chunk::End,
+impl Default for Lines {
+    /// At the begin of the body.
+    fn default() -> Self {
+        Self {
+            scanner: StampScanner::default(),
+            line: Line::Mark(0),
+            has_data: false,
+            stamp: false,
         }
     }
+}
 
-    fn lines(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Item)) {
+impl Lines {
+    fn feed(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Item)) {
         while let Some(&first) = bytes.first() {
             if let Line::Data | Line::Comment | Line::Retry | Line::Skip = self.line {
                 let end = memchr2(b'\n', b'\r', bytes);
@@ -226,7 +152,7 @@ impl BodyParser {
             // A name that no field has.
             Line::Mark(1..) => {
                 self.line = Line::Skip;
-                return self.lines(&[byte], take);
+                return self.feed(&[byte], take);
             }
             _ => 0,
         };

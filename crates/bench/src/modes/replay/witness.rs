@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gush_sse::Parser;
 
-use crate::engine::chunks::Chunks;
+use crate::engine::framing::Framing;
 use crate::engine::head::{self, Head, Parsed};
 use crate::stamp::StampScanner;
 use crate::{BenchError, Target};
@@ -98,12 +98,12 @@ fn read(
     sequence: u32,
     (is_last, patience): (&AtomicBool, Duration),
 ) -> Option<String> {
-    let (mut chunks, mut parser) = (Chunks::of(head), Parser::new(EVENT_BYTES_MAX));
+    let (mut framing, mut parser) = (Framing::of(head), Parser::new(EVENT_BYTES_MAX));
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut found = None;
     let mut take = |bytes: &[u8]| {
         let mut is_broken = false;
-        let is_over = chunks.feed(bytes, &mut |data| {
+        let is_over = framing.feed(bytes, &mut |data| {
             let pushed = parser.push(data, &mut |event| {
                 let stamp = StampScanner::default().feed(event.data.as_bytes());
                 if stamp.is_some_and(|stamp| stamp.sequence == sequence) {

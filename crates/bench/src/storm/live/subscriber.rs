@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gush_sse::{Item, Parser};
 
-use crate::engine::chunks::Chunks;
+use crate::engine::framing::Framing;
 use crate::engine::head::Head;
 use crate::stamp::StampScanner;
 
@@ -42,7 +42,7 @@ pub(super) struct Subscriber {
     /// The sequence number that comes next.
     pub(super) next: u32,
     pub(super) doubled: u64,
-    chunks: Chunks,
+    framing: Framing,
     parser: Option<Parser>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Subscriber {
             last_id: String::new(),
             next: 0,
             doubled: 0,
-            chunks: Chunks::default(),
+            framing: Framing::default(),
             parser: None,
         }
     }
@@ -69,7 +69,7 @@ impl Default for Subscriber {
 impl Subscriber {
     /// A body begins.
     pub(super) fn begin(&mut self, head: &Head) {
-        self.chunks = Chunks::of(head);
+        self.framing = Framing::of(head);
         self.parser = Some(Parser::new(EVENT_BYTES_MAX));
         self.last_words = None;
     }
@@ -77,9 +77,9 @@ impl Subscriber {
     /// Takes bytes of the body; whether it is over. Events that were passed over are counted in
     /// `missed`.
     pub(super) fn body(&mut self, bytes: &[u8], missed: &mut HashMap<u32, u64>) -> bool {
-        let mut chunks = self.chunks;
-        let is_over = chunks.feed(bytes, &mut |data| self.text(data, missed));
-        self.chunks = chunks;
+        let mut framing = self.framing;
+        let is_over = framing.feed(bytes, &mut |data| self.text(data, missed));
+        self.framing = framing;
         is_over
     }
 
