@@ -9,10 +9,10 @@
 
 use gush_testkit::{
     Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseStream,
-    encode_form, eventually, send_signal,
+    encode_form, eventually, own_address, send_signal,
 };
 use std::collections::{HashMap, HashSet};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -72,7 +72,7 @@ fn nothing_is_lost_or_doubled_by_upgrades_drains_and_kills() -> Outcome<()> {
     let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()
         .without_listeners()
-        .option("--listen", &free_address(&mut random)?.to_string())
+        .option("--listen", &own_address().to_string())
         .option("--admin-listen", "127.0.0.1:0")
         // Many segments, so that restarts also hit the moments when a new one is begun.
         .option("--segment-bytes", "64KiB")
@@ -118,17 +118,6 @@ fn nothing_is_lost_or_doubled_by_upgrades_drains_and_kills() -> Outcome<()> {
         load.probes.load(Ordering::Relaxed),
     );
     Ok(())
-}
-
-/// An address that no connection on its way out is given: those have ports above 32768.
-fn free_address(random: &mut fastrand::Rng) -> Outcome<SocketAddr> {
-    for _ in 0..100 {
-        let address = SocketAddr::from(([127, 0, 0, 1], random.u16(20_000..32_000)));
-        if TcpListener::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
-    Err(Failure::new("no free port"))
 }
 
 /// Restarts under load; the last hub, and what each reader saw.

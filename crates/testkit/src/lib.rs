@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod batch;
 mod curl;
 mod failure;
@@ -24,6 +25,7 @@ mod tls;
 mod token;
 mod wait;
 
+pub use address::own_address;
 pub use batch::{BATCH_END, begin_batch, send_batch_line};
 pub use curl::Curl;
 pub use failure::{Failure, Outcome};

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 
 use crate::support::{Finished, Lines, end_of, finish, gush, holds};
-use gush_testkit::{Failure, HubBuilder, Outcome, PATIENCE};
+use gush_testkit::{Failure, HubBuilder, Outcome, PATIENCE, own_address};
 
 const STREAM: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
@@ -149,9 +149,7 @@ fn it_never_comes_sooner_than_the_hub_asks_for() -> Outcome<()> {
 
 #[test]
 fn it_gives_up_when_nobody_listens_and_says_so() -> Outcome<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let url = format!("http://{}/hub", listener.local_addr()?);
-    drop(listener);
+    let url = format!("http://{}/hub", own_address());
     let arguments = ["sub", "a", "--hub", &url, "--max-attempts", "2"];
     let ended = finish(gush(&arguments), "")?;
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -253,7 +251,7 @@ fn events_come_out_as_they_happen_and_a_closed_pipe_is_no_failure() -> Outcome<(
 
 #[test]
 fn nothing_is_lost_or_doubled_when_the_hub_is_killed_and_comes_back() -> Outcome<()> {
-    let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let listen = own_address().to_string();
     let builder = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()
         .anonymous()

@@ -2,12 +2,12 @@
 
 use gush_testkit::{
     CertificateFiles, Connection, Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request,
-    Response, SseStream, encode_form, eventually, exchange, peers::open_from, write_certificate,
+    Response, SseStream, encode_form, eventually, exchange, own_address, peers::open_from,
+    write_certificate,
 };
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 const NGINX_MAIN: &str = include_str!("../../../../deploy/nginx/nginx.conf");
 const NGINX_SITE: &str = include_str!("../../../../deploy/nginx/gush.conf");
@@ -24,14 +24,6 @@ pub(crate) enum Kind {
 
 /// A text of a configuration and what a test has in its place.
 pub(crate) type Edit = (&'static str, &'static str);
-
-/// An address of this test alone: no other process uses this one of the loopback's.
-fn own_address() -> SocketAddr {
-    static PORTS: AtomicU16 = AtomicU16::new(20_000);
-    let [_, high, middle, low] = std::process::id().to_be_bytes();
-    let host = Ipv4Addr::new(127, 64 | high & 63, middle, low.clamp(1, 254));
-    SocketAddr::from((host, PORTS.fetch_add(1, Ordering::Relaxed)))
-}
 
 /// A hub that comes back on the address it had.
 pub(crate) fn hub(options: &[(&str, &str)]) -> Outcome<HubProcess> {
