@@ -143,6 +143,8 @@ fn each_step_gives_up_one_thing_more_and_nothing_else() -> Outcome<()> {
 
 /// One line for each step, up and down.
 fn check_log(hub: &HubProcess) -> Outcome<()> {
+    // It goes down a step before it says so.
+    hub.wait_stderr(&["brownout recedes: everything is served"])?;
     let log = hub.stderr();
     let up = log.matches("brownout: ").count();
     let down = log.matches("brownout recedes: ").count();
@@ -234,12 +236,14 @@ fn events_that_take_a_shard_long_are_refused_in_the_end_and_taken_again() -> Out
     hub.get("/healthz")?.expect_status(&[200])?;
     hub.get("/readyz")?.expect_status(&[200])?;
     hub.get_admin("/metrics")?.expect_status(&[200])?;
-    let log = hub.stderr();
     let steps = [
         "step=1 by=\"turn\"",
         "step=2 by=\"turn\"",
         "step=3 by=\"turn\"",
     ];
+    // It is on a step before it says so.
+    hub.wait_stderr(&[steps[2]])?;
+    let log = hub.stderr();
     let at = steps.map(|step| log.find(step));
     assert!(at.is_sorted() && at[0].is_some(), "{log}");
     // Nothing heavy comes any more, and so it is over by itself.

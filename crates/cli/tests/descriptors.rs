@@ -167,6 +167,8 @@ fn the_brownout_by_descriptors_refuses_newcomers_and_recedes() -> Outcome<()> {
     assert!(set_limit(&hub, 1024)?);
     hub.wait_metric("gush_brownout_step", |now| now == 0)?;
     assert_eq!(subscribes(&hub)?, [200, 200]);
+    // It goes down a step before it says so.
+    hub.wait_stderr(&["brownout recedes: everything is served"])?;
     let told = [('1', true), ('2', true), ('1', false), ('0', false)];
     assert_eq!(steps_told(&hub), told, "{}", hub.stderr());
     Ok(())

@@ -226,7 +226,7 @@ fn a_drain_in_the_middle_of_balancing_takes_over() -> Outcome<()> {
     hub.sigterm()?;
     expect_farewells(streams)?;
     expect_success(&mut hub)?;
-    let ends = hub.stdout();
+    let ends = hub.stdout_to_end();
     let ended = |reason: &str| ends.matches(&format!("reason={reason}")).count();
     let (balanced, drained) = (ended("rebalance"), ended("drain"));
     if balanced > 0 && drained > 0 && balanced + drained == 40 {

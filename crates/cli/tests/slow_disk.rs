@@ -196,6 +196,8 @@ fn the_slower_the_disk_the_more_is_given_up_and_probes_are_answered() -> Outcome
 
 /// One step at a time, each counted and each for the log.
 fn check_steps(hub: &HubProcess) -> Outcome<()> {
+    // It goes down a step before it says so.
+    hub.wait_stderr(&[DOWN[0]])?;
     let log = hub.stderr();
     let steps = steps(&log);
     let mut now = 0;

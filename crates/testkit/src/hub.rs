@@ -90,6 +90,12 @@ impl HubProcess {
         self.stdout.all().join("\n")
     }
 
+    /// Standard output to its end, for a process that ends: what it wrote last may come here after
+    /// its exit code.
+    pub fn stdout_to_end(&self) -> String {
+        self.stdout.finished()
+    }
+
     /// Standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.all().join("\n")
