@@ -10,6 +10,7 @@ use gush_testkit::{
     encode_form, eventually,
 };
 use std::sync::Mutex;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 const HUB: &str = "/.well-known/mercure";
 const PUBLISHERS: usize = 3;
@@ -179,7 +180,13 @@ struct Life {
     events: Vec<SseEvent>,
 }
 
-fn live_one_life(hub: &HubProcess, seed: u64, answered: &Mutex<Vec<String>>) -> Outcome<Life> {
+/// `opened`: told once it subscribes for the first time.
+fn live_one_life(
+    hub: &HubProcess,
+    seed: u64,
+    answered: &Mutex<Vec<String>>,
+    opened: SyncSender<()>,
+) -> Outcome<Life> {
     let mut random = fastrand::Rng::with_seed(seed);
     let wish = Wish::random(&mut random);
     let wait_for = random.usize(1..PUBLISHERS * EVENTS_EACH / 2);
@@ -193,12 +200,17 @@ fn live_one_life(hub: &HubProcess, seed: u64, answered: &Mutex<Vec<String>>) -> 
         _ => Some(start),
     };
     let mut events: Vec<SseEvent> = Vec::new();
+    let mut opened = Some(opened);
     loop {
         let resume = events
             .last()
             .and_then(|event| event.id.clone())
             .or_else(|| cursor.clone());
         let mut stream = wish.open(hub, resume.as_deref())?;
+        if let Some(opened) = opened.take() {
+            // There is room for all, and who ran this test may have given up.
+            let _ = opened.send(());
+        }
         // A live subscriber that leaves before its first event would start anew elsewhere.
         for _ in 0..random.usize(1..60) {
             let event = stream.next_event()?;
@@ -271,14 +283,22 @@ fn run(builder: &HubBuilder) -> Outcome<()> {
         let publishers: Vec<_> = (0..PUBLISHERS as u64)
             .map(|n| scope.spawn(move || publish(hub, seed + n, answered)))
             .collect();
+        let (opened, all_opened) = sync_channel(SUBSCRIBERS);
         let subscribers: Vec<_> = (0..SUBSCRIBERS as u64)
-            .map(|n| scope.spawn(move || live_one_life(hub, seed + 1000 + n, answered)))
+            .map(|n| {
+                let opened = opened.clone();
+                scope.spawn(move || live_one_life(hub, seed + 1000 + n, answered, opened))
+            })
             .collect();
+        drop(opened);
         for publisher in publishers {
             publisher
                 .join()
                 .map_err(|_| Failure::new("a publisher panicked"))??;
         }
+        // A live one that came behind the end would wait for it for ever. One that failed says
+        // nothing and is found below.
+        while all_opened.recv().is_ok() {}
         hub.publish(&[("topic", END), ("data", "end")])?;
         let join = |handle: std::thread::ScopedJoinHandle<'_, Outcome<Life>>| {
             handle
