@@ -245,7 +245,7 @@ async fn many_lines_are_answered_while_they_are_sent() -> Outcome<()> {
 async fn a_token_that_expires_ends_the_batch() -> Outcome<()> {
     for way in WAYS {
         let hub = way.start(&[])?;
-        let claims = Claims::new().publish(&["*"]).expires_in(2);
+        let claims = Claims::new().publish(&["*"]).expires_in(3);
         let token = hub.publisher_key().sign(&claims)?;
         let mut batch = Batch::begin(&hub, way, &token).await?;
         let mut count = 0;

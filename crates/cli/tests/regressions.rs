@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use gush_testkit::{Deadline, HubBuilder, HubProcess, Outcome, Request, SseStream};
+use gush_testkit::{Deadline, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseStream};
 
 const TOPIC: &str = "https://regression.example/1";
 const OPEN: &str = "gush_streams_closed_total{reason=\"peer_left\"}";
@@ -266,8 +266,8 @@ fn an_id_that_is_not_ascii_is_answered_as_it_is() -> Outcome<()> {
 /// whose packets always ended within the next body was refused after `body_timeout`.
 #[test]
 fn a_publisher_whose_packets_end_within_the_next_body_goes_on() -> Outcome<()> {
-    let body_timeout = Duration::from_millis(500);
-    let hub = builder()?.option("--body-timeout", "500ms").start()?;
+    let body_timeout = Duration::from_secs(2);
+    let hub = builder()?.option("--body-timeout", "2s").start()?;
     let request = hub.publish_request(&[("topic", TOPIC), ("data", &"x".repeat(1000))])?;
     let bytes = request.to_bytes("hub.example");
     let (begin, end) = bytes.split_at(bytes.len() - 500);
@@ -291,7 +291,7 @@ fn a_head_with_other_line_ends_is_answered() -> Outcome<()> {
     ] {
         let mut connection = hub.connect()?;
         connection.send(head.as_bytes())?;
-        let answer = connection.read_head(Deadline::after(Duration::from_secs(5)))?;
+        let answer = connection.read_head(Deadline::after(PATIENCE))?;
         answer.expect_status(&[400, 401, 200])?;
     }
     Ok(())

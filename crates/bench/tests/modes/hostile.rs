@@ -126,9 +126,10 @@ fn a_hub_that_takes_publishes_with_a_bad_token_fails() {
 #[test]
 fn latency_far_above_the_quiet_one_fails() {
     let faults = Faults {
-        delay: Duration::from_millis(200),
-        // The first 20 events are those of the quiet part.
-        delays_from: 21,
+        // Only the last of all, and by more than a busy machine holds the quiet part up: it is the
+        // 99th percentile of the few that there are.
+        delay: Duration::from_secs(2),
+        delays_from: 40,
         ..faults()
     };
     let options = BenchOptions {

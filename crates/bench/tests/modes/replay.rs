@@ -128,7 +128,8 @@ fn a_log_that_is_there_has_to_come_to_every_stream_alike() {
 fn live_streams_are_checked_beside_the_replays() {
     let live = || BenchOptions {
         live: 2,
-        duration: Some(Duration::from_millis(100)),
+        // Some events at least, however late the publisher begins.
+        duration: Some(Duration::from_secs(1)),
         rate: Some(200.0),
         ..options()
     };
