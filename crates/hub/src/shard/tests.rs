@@ -6,6 +6,7 @@ mod delivery;
 mod ends;
 mod flush;
 mod hand_over;
+mod model;
 mod panics;
 mod rig;
 mod turns;

@@ -80,13 +80,17 @@ impl Rig {
 
     /// With a shard that has no thread: the test takes its turns, step by step.
     pub(super) fn by_hand(sizes: &Sizes) -> (Self, Shard) {
+        Self::by_hand_with(sizes, |_| {})
+    }
+
+    pub(super) fn by_hand_with(sizes: &Sizes, change: impl FnOnce(&mut Settings)) -> (Self, Shard) {
         let (start, started) = std::sync::mpsc::sync_channel(1);
         let seat = Seat {
             start,
             ..Seat::new(0, Table::Shared).expect("a poll")
         };
         let log = Arc::new(MemoryLog::new(sizes.memory()));
-        let rig = Self::at(seat, log, sizes, |_| {});
+        let rig = Self::at(seat, log, sizes, change);
         (rig, started.recv().expect("a shard"))
     }
 
