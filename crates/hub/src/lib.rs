@@ -96,6 +96,9 @@ pub mod refuse;
 // A routed request's answer.
 pub mod answer;
 
+// The log's answers on their way to those who wait.
+mod answered;
+
 // A checked event into the log, and the answer with its id.
 pub mod publish;
 

@@ -15,6 +15,7 @@ use hyper::body::{Body, Incoming};
 use tokio::sync::oneshot;
 
 use crate::admit::{self, InFlight, Limit, Publisher, Rejection};
+use crate::answered::Answered;
 use crate::change::CHANGE_BYTES_MAX;
 use crate::config::Settings;
 use crate::dialect::{self, PAIRS_MAX};
@@ -134,7 +135,7 @@ pub(crate) async fn append(
             // Whether or not the publisher is still there: so long its event waited.
             drop((waiting, in_flight));
             // The publisher may have gone away; its event stays.
-            let _ = reply.send(outcome);
+            Answered::One(reply, outcome).deliver();
         }),
     );
     match answer.await {
@@ -158,7 +159,7 @@ pub(crate) fn start_batch(
         Box::new(move |outcomes| {
             drop((waiting, in_flight));
             // The publisher may have gone away; its events stay.
-            let _ = reply.send(outcomes);
+            Answered::Many(reply, outcomes).deliver();
         }),
     );
     outcomes

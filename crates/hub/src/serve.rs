@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::accept::{Listener, accept};
+use crate::answered::HubTail;
 use crate::budget::{self, Budget};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Loaded, Settings, reload_changes};
@@ -242,7 +243,7 @@ impl Running {
         let conflation = Arc::new(Conflation::new(Arc::clone(&policy), next));
         let window = Window::new(next, settings.window_bytes, settings.window_events, inboxes);
         let window = Arc::new(window.conflating(&conflation));
-        log.set_tail(Arc::clone(&window) as Arc<dyn gush_log::Tail>);
+        log.set_tail(Arc::new(HubTail::new(Arc::clone(&window))));
         let mut metrics = Metrics::new(plan.shards);
         metrics.stream_log = Arc::new(StreamRecords::start(settings)?);
         let replayer = Replayer::start(&log, &conflation, &metrics.panics)

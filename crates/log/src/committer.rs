@@ -139,11 +139,21 @@ impl Committer {
             Ok(stored) => self.publish(batch, &stored),
             Err(error) => {
                 *lock(&self.shared.failure) = Some(error.to_string());
-                for pending in batch.drain(..) {
+                self.reply(batch.drain(..), |pending| {
                     pending.answer.refused(error.clone());
-                }
+                });
             }
         }
+    }
+
+    /// Answers many, through the tail.
+    fn reply<T>(&self, mut many: impl Iterator<Item = T>, answer: impl Fn(T)) {
+        let mut reply_all = || many.by_ref().for_each(&answer);
+        if let Some(tail) = self.shared.tail.get() {
+            tail.replying(&mut reply_all);
+        }
+        // A tail that has not called it keeps nobody waiting.
+        reply_all();
     }
 
     fn store(&mut self, batch: &[Pending]) -> Result<Stored, AppendError> {
@@ -272,9 +282,9 @@ impl Committer {
             tail.committed(&mut events);
         }
         *lock(&self.shared.failure) = None;
-        for (pending, position) in batch.drain(..).zip(positions) {
+        self.reply(batch.drain(..).zip(positions), |(pending, position)| {
             pending.answer.stored(position, pending.draft.id);
-        }
+        });
     }
 
     /// The segment that takes `bytes` and `events` more; begins one where needed.

@@ -48,6 +48,17 @@ impl Appended {
 pub trait Tail: Send + Sync {
     /// New events, oldest first; never empty.
     fn committed(&self, events: &mut dyn Iterator<Item = RecordRef<'_>>);
+
+    /// Has the replies of many appends called, one after the other: `reply_all` calls them. What
+    /// they lead to may be kept until it returns and be done for all at once; whoever is woken by
+    /// each reply alone takes turns with the log's thread.
+    ///
+    /// A backend that has many to call at once calls them through this, no lock held; others are
+    /// called without. `reply_all` may panic. What it has not been called for when this returns is
+    /// called then.
+    fn replying(&self, reply_all: &mut dyn FnMut()) {
+        reply_all();
+    }
 }
 
 /// What a log holds.

@@ -12,6 +12,7 @@ mod crashes;
 mod damage;
 mod failures;
 mod ids;
+mod replies;
 mod retention;
 mod rig;
 
