@@ -54,13 +54,13 @@ fn everything_off_with_a_memory_log() -> Outcome<()> {
 fn the_catalogue_of_abuse() -> Outcome<()> {
     let hub = HubBuilder::new(env!("CARGO_BIN_EXE_gush"))?
         .disk()
-        .option("--head-timeout", "1s")
-        .option("--body-timeout", "1s")
+        .option("--head-timeout", "2s")
+        .option("--body-timeout", "2s")
         .start()?;
     let mut target = Target::new(hub.address(), hub.publisher_key(), hub.subscriber_key());
     target.admin = Some(hub.admin()?);
-    target.head_timeout = Duration::from_secs(1);
-    target.body_timeout = Duration::from_secs(1);
+    target.head_timeout = Duration::from_secs(2);
+    target.body_timeout = Duration::from_secs(2);
     target.pid = Some(hub.pid());
     let report = run(&gush_conformance::abuse(), &target, &mut std::io::stdout())?;
     if report.counts().1 == 0 {

@@ -9,7 +9,8 @@ use socket2::SockRef;
 use super::*;
 use crate::socket::records::tests::{all_suites, hear, lean};
 
-/// A sink that takes a few KiB, its client's TLS, and the client's socket.
+/// A sink that takes some ten KiB, its client's TLS, and the client's socket. With less room to
+/// receive the kernel waits a fifth of a second before each piece.
 pub(crate) fn connected(number: usize) -> (TlsSink, ClientConnection, StdStream) {
     let (client, records) = lean(all_suites().nth(number).expect("three"));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -18,7 +19,7 @@ pub(crate) fn connected(number: usize) -> (TlsSink, ClientConnection, StdStream)
     ours.set_nonblocking(true).expect("a socket option");
     SockRef::from(&ours)
         .set_send_buffer_size(8192)
-        .and_then(|()| SockRef::from(&theirs).set_recv_buffer_size(8192))
+        .and_then(|()| SockRef::from(&theirs).set_recv_buffer_size(64 * 1024))
         .expect("socket options");
     let patience = Some(Duration::from_secs(20));
     theirs.set_read_timeout(patience).expect("a socket option");
