@@ -31,8 +31,8 @@ mod reader;
 // Buffers of stretches.
 mod pool;
 
-// Ids of events that follow each other.
-mod ids;
+// What stands before the data of events that follow each other.
+mod opening;
 
 pub(crate) use damage::{Damage, Gap};
 

@@ -5,7 +5,9 @@ use std::io;
 use memchr::memmem;
 
 use crate::host::{ReadAt, read_full_at};
-use crate::record::{Checked, HEAD_BYTES, RECORD_BYTES_MIN, Raw, Stamp, check, decode};
+use crate::record::{
+    Checked, CheckedTopics, HEAD_BYTES, RECORD_BYTES_MIN, Raw, Stamp, check, decode,
+};
 use crate::{Epoch, Offset};
 
 /// The first read of a scan. Ours: covers the distance between two index entries and a few
@@ -49,6 +51,7 @@ pub(crate) struct Scan<'s, S: ?Sized> {
     /// Where the current damage began.
     bad_from: Option<u64>,
     read_bytes: usize,
+    checked: CheckedTopics,
 }
 
 /// Where a whole record was found.
@@ -80,6 +83,7 @@ impl<'s, S: ReadAt + ?Sized> Scan<'s, S> {
             at: range.from,
             bad_from: None,
             read_bytes: FIRST_READ_BYTES,
+            checked: CheckedTopics::none(),
         }
     }
 
@@ -90,7 +94,8 @@ impl<'s, S: ReadAt + ?Sized> Scan<'s, S> {
     ) -> io::Result<Option<T>> {
         while let Some(bytes) = self.find()? {
             let start = self.start();
-            let decoded = decode(&self.buffer[start..start + bytes], self.epoch);
+            let record = &self.buffer[start..start + bytes];
+            let decoded = decode(record, self.epoch, &mut self.checked);
             let Some(raw) = &decoded else {
                 self.skip_bad()?;
                 continue;

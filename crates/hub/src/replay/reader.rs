@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gush_log::{Flow, Log, Offset, ReadEnd, ReadError, ReadLimit, RecordRef, TopicsRef};
 use gush_sse::{EventFields, Measured};
+use memchr::memchr2;
 
 use super::damage::{Damage, Gap};
-use super::ids::Ids;
+use super::opening::Opening;
 use super::pool::Pool;
 use super::stretch::{Conflated, Gauge, Mark, Recent, Spot, Stretch};
 use super::{Failure, Place, Read, Request};
@@ -38,7 +39,7 @@ struct Framed {
     bytes: Vec<u8>,
     marks: Vec<Mark>,
     framing: Framing,
-    ids: Ids,
+    opening: Opening,
     verdict: Verdict,
     conflated: Conflated,
 }
@@ -69,7 +70,7 @@ impl Reader {
             bytes: self.pool.take(),
             marks: Vec::new(),
             framing: *framing,
-            ids: Ids::default(),
+            opening: Opening::new(*framing),
             verdict: Verdict::default(),
             conflated: Conflated::default(),
         };
@@ -194,9 +195,20 @@ impl Framed {
     /// Appends an event exactly as [`crate::frame::FramePool::encode`] has it: a subscriber that
     /// stopped in the middle of one goes on in the other.
     fn append(&mut self, record: &RecordRef<'_>) {
+        let data = record.data.as_bytes();
+        let has_fields = record.id.is_some() || record.kind.is_some() || record.retry_ms.is_some();
+        if !has_fields && memchr2(b'\n', b'\r', data).is_none() {
+            self.opening.append(record.position, data, &mut self.bytes);
+        } else {
+            self.encode(record);
+        }
+        self.marks.push((record.offset(), self.bytes.len()));
+    }
+
+    fn encode(&mut self, record: &RecordRef<'_>) {
         let id = match record.id {
             Some(own) => own,
-            None => self.ids.of(record.position),
+            None => self.opening.id(record.position),
         };
         let event = Measured::new(&EventFields {
             kind: record.kind,
@@ -210,7 +222,6 @@ impl Framed {
             }
             Framing::Raw => event.append(&mut self.bytes),
         }
-        self.marks.push((record.offset(), self.bytes.len()));
     }
 }
 

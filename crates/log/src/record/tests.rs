@@ -40,6 +40,10 @@ fn draft() -> impl Strategy<Value = Draft> {
         )
 }
 
+fn decode_alone(bytes: &[u8]) -> Option<Raw<'_>> {
+    decode(bytes, EPOCH, &mut CheckedTopics::none())
+}
+
 fn encoded(offset: u64, draft: &Draft) -> Vec<u8> {
     let mut out = vec![1, 2, 3];
     encode(STAMP, Offset::from_u64(offset), 99, draft, &mut out);
@@ -67,7 +71,7 @@ proptest! {
         prop_assert_eq!(Some(bytes.len()), record_len(&draft));
         let whole = Checked::Whole { offset: Offset::from_u64(offset), bytes: bytes.len() };
         prop_assert_eq!(check(STAMP, &bytes), whole);
-        let raw = decode(&bytes, EPOCH).expect("a record");
+        let raw = decode_alone(&bytes).expect("a record");
         prop_assert_eq!(raw.bytes, bytes.len());
         let record = raw.record;
         prop_assert_eq!(record.position.epoch, EPOCH);
@@ -86,7 +90,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..120)) {
         let _ = check(STAMP, &bytes);
-        let _ = decode(&bytes, EPOCH);
+        let _ = decode_alone(&bytes);
         bytes.splice(0..0, STAMP.marker);
         let _ = check(STAMP, &bytes);
     }
@@ -167,12 +171,45 @@ fn what_could_not_be_published_is_no_record() {
         ..small()
     };
     for draft in [with_topic, with_id, with_kind] {
-        assert!(decode(&forged(&draft, "---"), EPOCH).is_some());
+        assert!(decode_alone(&forged(&draft, "---")).is_some());
         for bad in ["\n\n\n", "\r--", "\0--", "\u{7f}--", "\u{202e}", "\u{feff}"] {
             let bytes = forged(&draft, bad);
             assert!(matches!(check(STAMP, &bytes), Checked::Whole { .. }));
-            assert!(decode(&bytes, EPOCH).is_none(), "{bad:?} in {draft:?}");
+            assert!(decode_alone(&bytes).is_none(), "{bad:?} in {draft:?}");
         }
+    }
+}
+
+#[test]
+fn topics_are_checked_whatever_came_before() {
+    let of = |topics: &[&str]| Draft {
+        topics: topics
+            .iter()
+            .map(|topic| Topic::parse(topic).expect("a topic"))
+            .collect(),
+        ..small()
+    };
+    let long = "x".repeat(CHECKED_BYTES_MAX);
+    let drafts = [
+        of(&["a~~~b"]),
+        of(&["a~~~b", "c"]),
+        of(&["a~~~bc"]),
+        of(&[&long, "a~~~b"]),
+        of(&["a"]),
+    ];
+    let mut checked = CheckedTopics::none();
+    // Every pair of neighbours comes up, good and bad.
+    for round in 0..400_usize {
+        let draft = &drafts[(round * round / 3) % drafts.len()];
+        let is_bad = round % 3 == 0;
+        let bytes = forged(draft, if is_bad { "\n\n\n" } else { "---" });
+        let has_bad = is_bad
+            && draft
+                .topics
+                .iter()
+                .any(|topic| topic.as_str().contains('~'));
+        let decoded = decode(&bytes, EPOCH, &mut checked);
+        assert_eq!(decoded.is_none(), has_bad, "{round}: {draft:?}");
     }
 }
 

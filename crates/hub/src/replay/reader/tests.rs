@@ -23,6 +23,17 @@ fn record<'a>(offset: u64, topics: &'a [u8], data: &'a str) -> RecordRef<'a> {
     }
 }
 
+fn framed(framing: Framing) -> Framed {
+    Framed {
+        bytes: Vec::new(),
+        marks: Vec::new(),
+        framing,
+        opening: Opening::new(framing),
+        verdict: Verdict::default(),
+        conflated: Conflated::default(),
+    }
+}
+
 fn packed(topics: &[&str]) -> Vec<u8> {
     let mut out = Vec::new();
     for topic in topics {
@@ -38,14 +49,7 @@ fn an_event_is_framed_as_it_is_live() {
     let topics = packed(&["a"]);
     let data = ["", "plain", "two\nlines\r\n", &"long".repeat(20_000)].map(str::to_owned);
     for framing in [Framing::Chunked, Framing::Raw] {
-        let mut framed = Framed {
-            bytes: Vec::new(),
-            marks: Vec::new(),
-            framing,
-            ids: Ids::default(),
-            verdict: Verdict::default(),
-            conflated: Conflated::default(),
-        };
+        let mut framed = framed(framing);
         let mut pool = FramePool::new(1 << 20);
         let mut expected = Vec::new();
         let mut offset = 1;
@@ -66,6 +70,36 @@ fn an_event_is_framed_as_it_is_live() {
                 );
                 offset += 1;
             }
+        }
+        assert!(framed.bytes == expected, "{framing:?}");
+    }
+}
+
+#[test]
+fn events_in_a_row_are_framed_as_they_are_live() {
+    let topics = packed(&["a"]);
+    for framing in [Framing::Chunked, Framing::Raw] {
+        let mut framed = framed(framing);
+        let mut pool = FramePool::new(1 << 20);
+        let mut expected = Vec::new();
+        let mut offset = 0xfff_0000;
+        // Chunk lengths of each number of digits, up and down, with and without a change between.
+        for round in 0..3000_usize {
+            let length = [round / 10, 17, (round * 37) % 5000, 70_000][round % 4];
+            let mut data = "d".repeat(length);
+            if round % 11 == 0 {
+                data.push_str("\rline");
+            }
+            // Events for others lie between.
+            offset += [1, 1, 1, 40, 0x1_0000][round % 5];
+            let mut record = record(offset, &topics, &data);
+            record.id = (round % 13 == 0).then_some("own");
+            record.kind = (round % 17 == 0).then_some("kind");
+            record.retry_ms = (round % 19 == 0).then_some(round as u64 % 2);
+            framed.append(&record);
+            expected.extend_from_slice(&pool.encode(&record).framed_bytes(framing));
+            let mark = (record.offset(), expected.len());
+            assert_eq!(framed.marks.last(), Some(&mark), "{round}");
         }
         assert!(framed.bytes == expected, "{framing:?}");
     }
