@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use gush_testkit::{
     Connection, Deadline, HubBuilder, HubProcess, Outcome, PATIENCE, Request, SseItem, SseParser,
-    SseStream, eventually, write_certificate,
+    SseStream, eventually, peers, write_certificate,
 };
 
 const TOPIC: &str = "https://tables.example/1";
@@ -124,6 +124,17 @@ fn an_upgrade_hands_more_streams_over_than_one_table_holds() -> Outcome<()> {
 /// It was answered, and ended as if the hub drained.
 #[test]
 fn a_subscribe_that_finds_every_place_taken_is_refused_before_its_head() -> Outcome<()> {
+    every_place_is_taken()
+}
+
+/// They take the room of streams: those that found none were answered, and ended.
+#[test]
+fn descriptors_from_whoever_started_the_hub_are_no_places_for_streams() -> Outcome<()> {
+    let _inherited = peers::inherited_by_children(100)?;
+    every_place_is_taken()
+}
+
+fn every_place_is_taken() -> Outcome<()> {
     let options = [("--descriptor-tables", "own"), ("--shards", "1")];
     let Some(hub) = start(&options)? else {
         return Ok(());

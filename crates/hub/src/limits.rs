@@ -1,6 +1,6 @@
 //! What the machine gives: cores and descriptors.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::os::fd::RawFd;
 
 use rustix::io::fcntl_dupfd_cloexec;
@@ -48,6 +48,20 @@ pub fn raise_descriptors() -> usize {
     now.map_or(usize::MAX, |descriptors| {
         usize::try_from(descriptors).unwrap_or(usize::MAX)
     })
+}
+
+/// Descriptors below `limit` that this process has from whoever started it, beyond the standard
+/// ones: they take places in every table. To be called before anything else is opened.
+#[must_use]
+pub fn inherited_descriptors(limit: usize) -> usize {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
+        return 0;
+    };
+    let number = |entry: std::io::Result<DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let numbers = open.filter_map(number);
+    let others = numbers.filter(|number: &usize| (3..limit).contains(number));
+    // Without the one that this look has opened.
+    others.count().saturating_sub(1)
 }
 
 /// Most places that the descriptor table is given at the start without being asked for more; 8

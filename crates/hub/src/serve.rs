@@ -94,7 +94,8 @@ fn start_and_run(
 ) -> Result<(), ServeError> {
     let clock = Clock::real();
     let mut settings = loaded.settings;
-    let descriptors = limits::raise_descriptors();
+    let limit = limits::raise_descriptors();
+    let descriptors = limit.saturating_sub(limits::inherited_descriptors(limit));
     let plan = Plan::new(&settings, limits::cores(), descriptors);
     let budget = Budget::new(&settings, plan.connections_max);
     if settings.max_connections > 0 {

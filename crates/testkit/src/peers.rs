@@ -52,3 +52,13 @@ pub fn reset(connection: Connection) -> Outcome<()> {
     drop(connection);
     Ok(())
 }
+
+/// Open sockets that every process started from here has as well, until they are dropped.
+pub fn inherited_by_children(count: usize) -> Outcome<Vec<Socket>> {
+    let one = || -> Outcome<Socket> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_cloexec(false)?;
+        Ok(socket)
+    };
+    std::iter::repeat_with(one).take(count).collect()
+}
