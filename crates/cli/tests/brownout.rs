@@ -2,8 +2,8 @@
 //! by events that take a shard long.
 
 use gush_testkit::{
-    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, Response, SseStream, exchange,
-    peers,
+    Failure, HubBuilder, HubProcess, Outcome, PATIENCE, Request, Response, SseStream, eventually,
+    exchange, peers,
 };
 use std::path::PathBuf;
 
@@ -44,22 +44,33 @@ impl Pressed {
         self.hub.signal("HUP")
     }
 
-    /// What the hub takes, from what it says of its pressure.
-    fn used(&self) -> Outcome<f64> {
+    /// What the hub says of its pressure by memory.
+    fn reading(&self) -> Outcome<String> {
         let page = self.hub.get_admin("/metrics")?.text();
         let line = "gush_pressure_ratio{source=\"memory\"} ";
         let ratio = page.lines().find_map(|text| text.strip_prefix(line));
-        let ratio: f64 = ratio.and_then(|text| text.parse().ok()).unwrap_or(0.0);
-        if ratio == 0.0 {
-            return Err(Failure::new("nothing measured yet"));
+        match ratio {
+            None | Some("0") => Err(Failure::new("nothing measured yet")),
+            Some(ratio) => Ok(ratio.to_owned()),
         }
+    }
+
+    /// What the hub takes by now, from what it says of its pressure.
+    fn used(&mut self) -> Outcome<f64> {
+        let before = eventually("a reading", PATIENCE, || self.reading().map(Some))?;
+        // By a reading of another budget, which knows of all that the test has done so far.
+        self.set_budget(self.budget + self.budget / 1000)?;
+        let ratio = eventually("another reading", PATIENCE, || {
+            self.reading().map(|now| (now != before).then_some(now))
+        })?;
+        let ratio: f64 = ratio.parse().map_err(|_| Failure::new(ratio))?;
         #[expect(clippy::cast_precision_loss, reason = "a budget has few digits")]
         Ok(ratio * 0.8 * self.budget as f64)
     }
 
     /// Presses until the hub is on this step.
     fn press(&mut self, step: usize) -> Outcome<()> {
-        let used = gush_testkit::eventually("a reading", PATIENCE, || self.used().map(Some))?;
+        let used = self.used()?;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -106,6 +117,11 @@ fn each_step_gives_up_one_thing_more_and_nothing_else() -> Outcome<()> {
     let mut pressed = Pressed::start()?;
     let token = pressed.hub.subscriber_token()?;
     let mut open = pressed.hub.subscribe(&[("topic", TOPIC)])?;
+    // What is done for the first time takes memory, of which a step is a twentieth.
+    pressed.subscribe(Some(&token))?.expect_status(&[200])?;
+    pressed.publish()?.expect_status(&[200])?;
+    open.expect_data("x")?;
+    pressed.probes_answer()?;
 
     pressed.press(1)?;
     pressed.subscribe(None)?.expect_status(&[503])?;

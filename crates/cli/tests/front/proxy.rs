@@ -225,7 +225,7 @@ fn places(folder: &Path, hub: SocketAddr, plain: SocketAddr, tls: SocketAddr) ->
         ("    user haproxy\n", String::new()),
         ("    group haproxy\n", String::new()),
         ("/run/haproxy/admin.sock", at("admin.sock")),
-        ("maxconn 15000", "maxconn 1000".into()),
+        ("maxconn 15000", "maxconn 400".into()),
         ("bind :443 ssl", format!("bind {plain}\n    bind {tls} ssl")),
         ("/etc/haproxy/gush.pem", at("both.pem")),
         ("server hub 127.0.0.1:3000", format!("server hub {hub}")),
