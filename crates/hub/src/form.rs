@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::{memchr, memchr_iter, memchr2};
+
 #[cfg(test)]
 #[path = "form/tests.rs"]
 mod tests;
@@ -45,14 +47,18 @@ pub type Pair<'i> = (Cow<'i, str>, Cow<'i, str>);
 /// memory are linear in the input.
 pub fn parse_pairs(input: &[u8], pairs_max: usize) -> Result<Vec<Pair<'_>>, FormError> {
     let mut pairs = Vec::new();
-    for field in input
-        .split(|&byte| byte == b'&')
-        .filter(|field| !field.is_empty())
-    {
+    let mut begin = 0;
+    let ends = memchr_iter(b'&', input).chain(std::iter::once(input.len()));
+    for end in ends {
+        let field = &input[begin..end];
+        begin = end + 1;
+        if field.is_empty() {
+            continue;
+        }
         if pairs.len() == pairs_max {
             return Err(FormError::TooManyPairs { pairs_max });
         }
-        let (name, value) = match field.iter().position(|&byte| byte == b'=') {
+        let (name, value) = match memchr(b'=', field) {
             Some(at) => (&field[..at], &field[at + 1..]),
             None => (field, &field[field.len()..]),
         };
@@ -92,14 +98,18 @@ pub fn percent_encode_path_segment(text: &str, out: &mut String) {
 }
 
 fn decode(encoded: &[u8], plus: Plus) -> Result<Cow<'_, str>, FormError> {
-    let is_coded = |byte: u8| byte == b'%' || (byte == b'+' && plus == Plus::Space);
-    let Some(first) = encoded.iter().position(|&byte| is_coded(byte)) else {
+    let first = match plus {
+        Plus::Space => memchr2(b'%', b'+', encoded),
+        Plus::Literal => memchr(b'%', encoded),
+    };
+    let Some(first) = first else {
         return std::str::from_utf8(encoded)
             .map(Cow::Borrowed)
             .map_err(|_| FormError::Utf8);
     };
     let mut decoded = Vec::with_capacity(encoded.len());
     decoded.extend_from_slice(&encoded[..first]);
+    // Byte by byte: where one is coded, the next one is near.
     let mut rest = &encoded[first..];
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;

@@ -5,9 +5,11 @@
 //! writing an answer are done anew. Whatever is not plain (see [`parse_publish`]) goes to hyper,
 //! with the bytes that were read, and so does a refused request whose body is still under way.
 
+use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Buf, BytesMut};
 use gush_log::{Appended, Draft};
@@ -67,9 +69,7 @@ pub(crate) async fn serve(
     loop {
         let need = connection.answer_all(bytes).await;
         if !connection.out.is_empty() {
-            // A publisher that does not read its answers must not keep its task, nor a drain.
-            let patience = hub.policy.load().settings.body_timeout;
-            timeout(patience, write_out(transport, &mut connection.out)).await??;
+            write_in_time(hub, transport, &mut connection.out).await?;
         }
         let need = match need {
             Need::Nothing(left) => return Ok(left),
@@ -111,6 +111,18 @@ pub(crate) async fn serve(
             None => return Ok(Left::Closed),
         }
     }
+}
+
+/// Writes the answers. A publisher that does not read them must not keep its task, nor a drain.
+async fn write_in_time(hub: &Hub, transport: &mut Transport, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut writing = std::pin::pin!(write_out(transport, out));
+    // Nearly always they go at once, and no timer has to be made.
+    let begun = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context)));
+    if let Poll::Ready(written) = begun.await {
+        return written;
+    }
+    let patience = hub.policy.load().settings.body_timeout;
+    timeout(patience, writing).await?
 }
 
 async fn write_out(transport: &mut Transport, out: &mut Vec<u8>) -> io::Result<()> {

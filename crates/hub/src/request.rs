@@ -1,5 +1,7 @@
 //! From a request's method and path to one of a closed set of routes.
 
+use std::mem::MaybeUninit;
+
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED,
     ORIGIN, REFERER, TRANSFER_ENCODING,
@@ -392,9 +394,11 @@ const PUBLISH_HEADERS: [HeaderName; 8] = [
 #[must_use]
 pub fn parse_publish<'b>(bytes: &'b [u8], headers: &mut HeaderMap) -> Option<PlainPublish<'b>> {
     headers.clear();
-    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut lines);
-    let Ok(httparse::Status::Complete(head_bytes)) = head.parse(bytes) else {
+    // Places for all lines that there may be, of which a publish has few.
+    let mut lines = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    let parsed = head.parse_with_uninit_headers(bytes, &mut lines);
+    let Ok(httparse::Status::Complete(head_bytes)) = parsed else {
         return None;
     };
     if head.method != Some("POST") || head.version != Some(1) {
