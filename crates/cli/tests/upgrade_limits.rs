@@ -57,6 +57,10 @@ fn who_finds_no_place_after_an_upgrade_has_left() -> Outcome<()> {
     link.replace(&format!("ulimit -n {TABLE_SIZE}\nexec {real} \"$@\""))?;
     hub.upgrade()?;
     assert_eq!(hub.wait_exit(PATIENCE)?.code(), Some(0));
+    // Who leaves sooner makes room for those who are still coming over.
+    eventually("both shards have taken what they can", PATIENCE, || {
+        Ok((hub.stderr().matches("streams taken over").count() == 2).then_some(()))
+    })?;
     // The hub is full: some have to leave before anybody is heard, more than found no place.
     let _stay: Vec<_> = streams.into_iter().step_by(2).collect();
     let request = Request::get(&format!("{HUB}/subscriptions")).bearer(&hub.subscriber_token()?);
