@@ -277,8 +277,8 @@ pub(crate) fn decode<'a>(
 /// Packed topics up to this long are remembered once they are checked. Ours: a usual topic or two.
 const CHECKED_BYTES_MAX: usize = 128;
 
-/// The packed topics that were found good last: the next record often has the same ones, and a
-/// comparison costs a tenth of the check.
+/// The packed topics that were found good last: the next record often has the same ones, and
+/// comparing is cheaper than checking.
 pub(crate) struct CheckedTopics {
     bytes: [u8; CHECKED_BYTES_MAX],
     len: usize,
