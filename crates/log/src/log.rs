@@ -54,7 +54,7 @@ pub trait Tail: Send + Sync {
     /// each reply alone takes turns with the log's thread.
     ///
     /// A backend that has many to call at once calls them through this, no lock held; others are
-    /// called without. `reply_all` may panic. What it has not been called for when this returns is
+    /// called without. `reply_all` may panic. Replies that it has not called when this returns are
     /// called then.
     fn replying(&self, reply_all: &mut dyn FnMut()) {
         reply_all();
