@@ -26,7 +26,7 @@ enum At {
     Length,
     /// In the line end after a chunk.
     Tail,
-    /// After the last chunk, or where the framing is broken.
+    /// After the body, or where the framing is broken.
     End,
 }
 
